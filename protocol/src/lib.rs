@@ -1,1 +1,27 @@
-//! To come.
+//! What agent and controller say to each other.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`id`], [`time`] | the names of things, and when things happen |
+//! | [`spec`], [`desired`], [`facts`] | what a device should be, and what it is |
+//! | [`command`], [`event`] | the items that travel down and up |
+//! | [`host`] | what a host tells of itself: report, heartbeat, presence |
+//! | [`topic`], [`limits`] | where messages go, and how large they may be |
+//! | [`stream`] | the reliable stream that carries items over an unreliable broker |
+//!
+//! Nothing here does IO, sleeps, reads a clock or draws a random number: all of
+//! that is passed in. Unknown fields are ignored on the wire, so that an older
+//! program can read what a newer one wrote.
+
+pub mod command;
+pub mod desired;
+pub mod event;
+pub mod facts;
+pub mod host;
+pub mod id;
+pub mod item;
+pub mod limits;
+pub mod spec;
+pub mod stream;
+pub mod time;
+pub mod topic;

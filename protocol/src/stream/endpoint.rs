@@ -1,0 +1,436 @@
+//! One end of the stream with one peer: the hello, the sender and the receiver, over a
+//! database.
+//!
+//! Volatile state only: whoever drives it may drop it at any moment and make a new one
+//! from the database, and does so after every failed transaction. [`Endpoint::handle`] runs
+//! inside a transaction; what it decides to say is said by [`Endpoint::poll`], which is
+//! called after the commit: nothing is acknowledged before the disk has it.
+
+use super::chain::Chain;
+use super::message::{Epoch, Frame, Hello, Introduction, LogHead, Message, PROTOCOL, Position};
+use super::receiver::{Verdict, judge};
+use super::sender::{CursorMeaning, CursorSource, GO_BACK_FIRST, GO_BACK_MOST, Regression, Sender};
+use crate::limits::{FRAME_BYTES, FRAME_ITEMS};
+use serde_json::value::RawValue;
+use std::time::Duration;
+
+/// Why a log no longer fits what the other end has of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForkCause {
+    /// The other end has more than the log: this database was restored.
+    BeyondEnd,
+    /// Other items under the same numbers: this database was restored or cloned.
+    OtherHistory,
+    /// The other end needs rows that are no longer kept.
+    TooOld,
+    /// The other end does not know this epoch and its first rows are gone.
+    ReceiverForgot,
+    /// The other end was restored, and only the newest wishes count.
+    ReceiverWentBack,
+    /// The other end has left this epoch for good.
+    Refused,
+}
+
+/// What the daemon says to a peer's hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Items may flow.
+    Welcome,
+    /// No items flow until another hello; the text says why.
+    Refused(String),
+}
+
+/// Something that the daemon should log, count, or act on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// The peer introduced itself and was welcome.
+    Connected(Box<Hello>),
+    /// The peer may not speak now.
+    Refused(String),
+    /// This end's log forked and a new epoch was opened.
+    Forked {
+        /// Why.
+        cause: ForkCause,
+        /// The epoch that was given up.
+        left: Epoch,
+    },
+    /// The peer opened a new epoch.
+    PeerForked {
+        /// Its new epoch.
+        epoch: Epoch,
+    },
+    /// Items up to this number are durable at the peer.
+    Acknowledged(u64),
+}
+
+/// Reading of the own log; also outside of transactions.
+pub trait LogRead {
+    /// What the database says when it fails.
+    type Error;
+
+    /// The log as it stands.
+    fn head(&mut self) -> Result<LogHead, Self::Error>;
+
+    /// The chain after item `number`, `None` when it is not kept; for 0 the genesis.
+    fn chain_at(&mut self, number: u64) -> Result<Option<Chain>, Self::Error>;
+
+    /// Items behind number `after`, in order, at most so many, and of at most so many bytes
+    /// together (but one at least).
+    fn page(&mut self, after: u64, items: usize, bytes: usize) -> Result<Vec<Box<RawValue>>, Self::Error>;
+}
+
+/// The database of one end, inside one transaction.
+pub trait Durable: LogRead {
+    /// How far the peer's log is applied.
+    fn cursor(&mut self) -> Result<Option<Position>, Self::Error>;
+
+    /// Whether the peer's `epoch` was left for good.
+    fn is_retired(&mut self, epoch: Epoch) -> Result<bool, Self::Error>;
+
+    /// Applies one item of the peer. An item that the domain refuses is put aside here;
+    /// an error means that nothing of this transaction stands.
+    fn apply(&mut self, epoch: Epoch, number: u64, item: &RawValue) -> Result<(), Self::Error>;
+
+    /// Stores the cursor, and that `leaves` was left for good.
+    fn set_cursor(&mut self, cursor: Position, leaves: Option<Epoch>) -> Result<(), Self::Error>;
+
+    /// The peer has everything up to this number.
+    fn acknowledged(&mut self, through: u64) -> Result<(), Self::Error>;
+
+    /// Gives up the log's epoch and opens a new one that begins with a snapshot.
+    fn fork(&mut self, cause: ForkCause) -> Result<LogHead, Self::Error>;
+
+    /// The peer introduces itself: may items flow?
+    fn admit(&mut self, hello: &Hello) -> Result<Admission, Self::Error>;
+}
+
+/// A hello or an answer that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Repeated {
+    at: Duration,
+    wait: Duration,
+}
+
+/// One end of the stream.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    introduction: Introduction,
+    session: Option<u64>,
+    hello: Option<Repeated>,
+    /// The peer has answered this session.
+    heard: bool,
+    peer: Option<Peer>,
+    sender: Sender,
+    cursor: Option<Position>,
+    ack_due: bool,
+    gap: Option<Gap>,
+    refuse: Option<Epoch>,
+}
+
+/// The peer as its newest hello told.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    session: u64,
+    admitted: bool,
+}
+
+/// A gap is answered once for each cursor and second, or a burst of 16 frames behind a
+/// lost one would bring 16 retransmissions.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    cursor: Option<Position>,
+    again_at: Duration,
+    due: bool,
+}
+
+impl Endpoint {
+    /// An end that is not connected yet. `acknowledged` is the last number of the own log
+    /// known to be applied by the peer (0 if nothing is known).
+    pub fn new(introduction: Introduction, regression: Regression, acknowledged: u64) -> Self {
+        Self {
+            introduction,
+            session: None,
+            hello: None,
+            heard: false,
+            peer: None,
+            sender: Sender::new(acknowledged, regression),
+            cursor: None,
+            ack_due: false,
+            gap: None,
+            refuse: None,
+        }
+    }
+
+    /// The last number of the own log known to be applied by the peer.
+    pub fn acknowledged(&self) -> u64 {
+        self.sender.acknowledged()
+    }
+
+    /// Whether the peer has introduced itself in this connection and is welcome.
+    pub fn is_open(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.admitted)
+    }
+
+    /// Changes what the next hello says, such as a new host report.
+    pub fn introduce(&mut self, introduction: Introduction) {
+        self.introduction = introduction;
+    }
+
+    /// A connection stands. `session` is a fresh random number.
+    pub fn connected(&mut self, now: Duration, session: u64) {
+        self.session = Some(session);
+        self.peer = None;
+        self.heard = false;
+        self.hello = Some(Repeated { at: now, wait: GO_BACK_FIRST });
+        self.sender.go_back();
+        self.ack_due = false;
+        self.gap = None;
+    }
+
+    /// The connection is gone: nothing is sent until [`Self::connected`].
+    pub fn disconnected(&mut self) {
+        self.session = None;
+        self.peer = None;
+        self.hello = None;
+    }
+
+    /// The own log has, or may have, new items.
+    pub fn log_grew(&mut self) {
+        self.sender.log_grew();
+    }
+
+    /// When [`Self::poll`] will have something to say by itself.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.session?;
+        let hello = self.hello.map(|hello| hello.at);
+        let go_back = self.sender.deadline().filter(|_| self.is_open());
+        [hello, go_back].into_iter().flatten().min()
+    }
+
+    /// Takes in one message of the peer, inside a transaction.
+    ///
+    /// # Errors
+    /// Those of the database: the transaction must be rolled back, and this endpoint be
+    /// made anew, because it may be ahead of the disk.
+    pub fn handle<D: Durable>(
+        &mut self,
+        now: Duration,
+        message: &Message,
+        durable: &mut D,
+    ) -> Result<Vec<Notice>, D::Error> {
+        if self.session.is_none() {
+            return Ok(Vec::new());
+        }
+        self.cursor = durable.cursor()?;
+        let mut notices = Vec::new();
+        match message {
+            Message::Hello(hello) => self.handle_hello(now, hello, durable, &mut notices)?,
+            Message::Frame(frame) if self.is_open() => {
+                self.handle_frame(now, frame, durable, &mut notices)?;
+            }
+            // Not introduced yet, or refused: the hello will bring it again.
+            Message::Frame(_) => {}
+        }
+        Ok(notices)
+    }
+
+    fn handle_hello<D: Durable>(
+        &mut self,
+        now: Duration,
+        hello: &Hello,
+        durable: &mut D,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), D::Error> {
+        let new = self.peer.is_none_or(|peer| peer.session != hello.session);
+        self.heard |= hello.answers.map(|session| session.0) == self.session;
+        let admission = match PROTOCOL.common(hello.introduction.protocol) {
+            Some(_) => durable.admit(hello)?,
+            None => Admission::Refused(format!(
+                "no common protocol version: the other end speaks {} to {}, this one {} to {}; upgrade the older one",
+                hello.introduction.protocol.lowest,
+                hello.introduction.protocol.highest,
+                PROTOCOL.lowest,
+                PROTOCOL.highest,
+            )),
+        };
+        let admitted = admission == Admission::Welcome;
+        self.peer = Some(Peer { session: hello.session, admitted });
+        if new || !self.heard || !hello.settled {
+            self.hello = Some(Repeated { at: now, wait: GO_BACK_FIRST });
+        } else {
+            self.hello = None;
+        }
+        match admission {
+            Admission::Refused(why) => notices.push(Notice::Refused(why)),
+            Admission::Welcome => {
+                if new {
+                    notices.push(Notice::Connected(Box::new(hello.clone())));
+                }
+                // A repeated hello may be a late one: it moves nothing back.
+                let source = if new { CursorSource::Hello } else { CursorSource::Frame };
+                self.take_cursor(now, source, hello.cursor, durable, notices)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_frame<D: Durable>(
+        &mut self,
+        now: Duration,
+        frame: &Frame,
+        durable: &mut D,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), D::Error> {
+        let source = if frame.resend { CursorSource::Resend } else { CursorSource::Frame };
+        if frame.refused.is_some() && frame.refused == Some(durable.head()?.epoch) {
+            self.fork(ForkCause::Refused, durable, notices)?;
+        } else {
+            self.take_cursor(now, source, frame.ack, durable, notices)?;
+        }
+        let unknown = self.cursor.is_none_or(|cursor| cursor.epoch != frame.epoch);
+        let retired = unknown && !frame.items.is_empty() && durable.is_retired(frame.epoch)?;
+        match judge(self.cursor.as_ref(), retired, frame) {
+            Verdict::NoItems => {}
+            Verdict::Duplicate => self.ack_due = true,
+            Verdict::Retired => self.refuse = Some(frame.epoch),
+            Verdict::Gap => {
+                let cursor = self.cursor;
+                let answered =
+                    self.gap.is_some_and(|gap| gap.cursor == cursor && (gap.due || now < gap.again_at));
+                if !answered {
+                    self.gap = Some(Gap { cursor, again_at: now + GO_BACK_FIRST, due: true });
+                }
+            }
+            Verdict::Apply { skip, end, leaves } => {
+                for (number, item) in (frame.first..).zip(&frame.items).skip(skip) {
+                    durable.apply(frame.epoch, number, item)?;
+                }
+                durable.set_cursor(end, leaves)?;
+                if leaves.is_some() {
+                    notices.push(Notice::PeerForked { epoch: frame.epoch });
+                }
+                self.cursor = Some(end);
+                self.ack_due = true;
+                self.gap = None;
+                // Applying may have queued items of our own for this peer.
+                self.sender.log_grew();
+            }
+        }
+        Ok(())
+    }
+
+    fn take_cursor<D: Durable>(
+        &mut self,
+        now: Duration,
+        source: CursorSource,
+        cursor: Option<Position>,
+        durable: &mut D,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), D::Error> {
+        let head = durable.head()?;
+        let mut chain_at = |number| durable.chain_at(number);
+        match self.sender.cursor(now, source, cursor, &head, &mut chain_at)? {
+            CursorMeaning::Unchanged => Ok(()),
+            CursorMeaning::Fork(cause) => self.fork(cause, durable, notices),
+            CursorMeaning::Advanced(through) => {
+                durable.acknowledged(through)?;
+                // The acknowledgement may have let further items into the log.
+                self.sender.log_grew();
+                notices.push(Notice::Acknowledged(through));
+                Ok(())
+            }
+        }
+    }
+
+    fn fork<D: Durable>(
+        &mut self,
+        cause: ForkCause,
+        durable: &mut D,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), D::Error> {
+        let left = durable.head()?.epoch;
+        durable.fork(cause)?;
+        self.sender.restart();
+        notices.push(Notice::Forked { cause, left });
+        Ok(())
+    }
+
+    /// The next thing to say, `None` when there is nothing. Called until it says so:
+    /// after a commit, when the log grew, and at [`Self::deadline`].
+    ///
+    /// # Errors
+    /// Those of the database; what was about to be said is said at the next call.
+    pub fn poll<L: LogRead>(&mut self, now: Duration, log: &mut L) -> Result<Option<Message>, L::Error> {
+        let Some(session) = self.session else { return Ok(None) };
+        if let Some(hello) = self.hello.filter(|hello| hello.at <= now) {
+            let message = Message::Hello(Box::new(Hello {
+                session,
+                answers: self.peer.map(|peer| Epoch(peer.session)),
+                settled: self.heard,
+                introduction: self.introduction.clone(),
+                log: log.head()?,
+                cursor: self.cursor,
+            }));
+            self.hello = (hello.wait != Duration::MAX)
+                .then(|| Repeated { at: now + hello.wait, wait: (hello.wait * 2).min(GO_BACK_MOST) });
+            return Ok(Some(message));
+        }
+        if !self.is_open() {
+            return Ok(None);
+        }
+        self.sender.tick(now);
+        let head = log.head()?;
+        let (after, items) = self.next_page(&head, log)?;
+        let gap_due = self.gap.is_some_and(|gap| gap.due);
+        if items.is_empty() && !self.ack_due && !gap_due && self.refuse.is_none() {
+            return Ok(None);
+        }
+        let chain = if after == head.last {
+            head.chain
+        } else {
+            match log.chain_at(after)? {
+                Some(chain) => chain,
+                // The row before this page is no longer kept: the page cannot be proven,
+                // and the receiver's cursor, when it comes, decides.
+                None => return Ok(None),
+            }
+        };
+        let frame = Frame {
+            epoch: head.epoch,
+            first: after + 1,
+            chain,
+            ack: self.cursor,
+            resend: gap_due,
+            refused: self.refuse.take(),
+            items,
+        };
+        if !frame.items.is_empty() {
+            self.sender.sent(now, frame.last());
+        }
+        self.ack_due = false;
+        if let Some(gap) = &mut self.gap {
+            gap.due = false;
+        }
+        Ok(Some(Message::Frame(frame)))
+    }
+
+    /// The number after which the next frame begins, and its items.
+    fn next_page<L: LogRead>(&mut self, head: &LogHead, log: &mut L) -> Result<Page, L::Error> {
+        let Some(after) = self.sender.wants_page_after() else { return Ok((head.last, Vec::new())) };
+        // A writer that forked in between has a shorter log.
+        let after = after.min(head.last);
+        let items = log.page(after, FRAME_ITEMS, FRAME_BYTES)?;
+        if items.is_empty() {
+            self.sender.log_is_drained();
+        }
+        Ok((after, items))
+    }
+
+    /// Loads the cursor, for a hello that is sent before anything was handled.
+    pub fn load<D: Durable>(&mut self, durable: &mut D) -> Result<(), D::Error> {
+        self.cursor = durable.cursor()?;
+        Ok(())
+    }
+}
+
+type Page = (u64, Vec<Box<RawValue>>);
