@@ -1,0 +1,2 @@
+//! Screen recording.
+pub mod screenrecord;
