@@ -1,0 +1,64 @@
+# Everything a developer or a build machine does, by name. Tools that are missing are
+# installed by "make test" itself (Debian, root); see tests/environment/install.
+# CARGO_TARGET_DIR and PHONEFLEET_CACHE (downloads; default .cache/) are honoured.
+
+CARGO ?= cargo
+# The tests of single crates run faster and report better with nextest; it is not required.
+NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
+DENY := $(shell $(CARGO) deny --version >/dev/null 2>&1 && echo yes)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help build lint test test-crates test-system install phonesim-image bench demo simulate fuzz
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name what; do \
+		printf '  make %-16s %s\n' "$$name" "$$what"; done
+
+build: ## compile every program, quickly, without optimisation
+	$(CARGO) build --locked
+
+lint: ## formatting, clippy without a warning, licences and sources of dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+ifeq ($(DENY),yes)
+	$(CARGO) deny --workspace --locked check bans licenses sources
+else
+	@echo "lint: cargo-deny is not installed; licences and sources of dependencies are NOT checked"
+endif
+
+test: install test-crates test-system ## all tests: of the crates, then of the whole system
+	@echo "make test: all tests passed"
+
+install: ## install the tools that the tests need and this machine lacks
+	tests/environment/install
+
+test-crates: build ## only the tests that need nothing but a compiler
+ifeq ($(NEXTEST),yes)
+	$(CARGO) nextest run --locked --no-tests=warn -E 'not package(phonefleet-tests)'
+	$(CARGO) test --locked --workspace --exclude phonefleet-tests --exclude phonefleet-benches --doc
+else
+	$(CARGO) test --locked --workspace --exclude phonefleet-tests --exclude phonefleet-benches
+endif
+
+# Compiled outside: there is no network in the environment. The programs under test are
+# those of "make build". Tests of the real system see PHONEFLEET_TEST_ENVIRONMENT and run.
+test-system: build ## only the whole-system tests: real engine, broker and adb, as root
+	$(CARGO) test --locked -p phonefleet-tests --no-run
+	tests/environment/run $(CARGO) test --locked --offline -p phonefleet-tests
+
+phonesim-image: ## build the image of the simulated phone, and load it into the engine at DOCKER_HOST
+	tests/environment/install
+	phonesim/image/build
+
+bench: ## measure, each figure beside its ceiling
+	$(CARGO) bench --locked --profile release-dev -p phonefleet-benches
+
+demo: ## the whole product on one machine (not there yet)
+	@echo "make demo: does not exist yet" >&2; exit 1
+
+simulate: ## a simulated fleet from one seed (not there yet)
+	@echo "make simulate: does not exist yet" >&2; exit 1
+
+fuzz: ## fuzz the parsers of outside data (not there yet)
+	@echo "make fuzz: does not exist yet" >&2; exit 1
