@@ -1,1 +1,27 @@
-//! To come.
+//! One database design for both daemons: SQLite with group commit.
+//!
+//! ```text
+//!   callers ──write(job)──▶ bounded queue ──▶ writer: BEGIN IMMEDIATE
+//!      ▲                                              savepoint, job, release   (one for each queued job)
+//!      │                                              COMMIT  (one fsync for all of them)
+//!      └──── answer, after the commit ◀───────────────┘ └─▶ notices to whoever must wake
+//!   callers ──read(job)───▶ reader connections (WAL: they never wait for the writer)
+//! ```
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`writer`] | the store handle, the batch, and the rules for errors |
+//! | [`migration`] | opening, locking and upgrading a database |
+//! | [`stream_log`] | the tables of the reliable stream: log, cursor, dead letters |
+//!
+//! Jobs are pure: they touch the transaction and nothing else, because a batch may be
+//! run again. What must happen after the commit is a notice. The store runs on a thread
+//! of its own, or inline in the caller for simulations on virtual time.
+
+pub mod migration;
+pub mod stream_log;
+pub mod writer;
+
+pub use migration::{Migration, OpenError};
+pub use rusqlite;
+pub use writer::{CommitGate, Mode, Options, ReadError, Store, Tx, WriteError};

@@ -1,0 +1,5 @@
+//! To come.
+/// To come.
+pub struct Conversation;
+/// To come.
+pub struct ConversationHandle;
