@@ -17,6 +17,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("com.android.systemui", "/system/priv-app/SystemUI/SystemUI.apk"),
 ];
 
+/// Verbs of `input`.
+const GESTURES: &[&str] = &["tap", "swipe", "draganddrop", "text", "keyevent", "press", "roll"];
+
 /// `pm path PACKAGE`, `pm list packages [FILTER]`; there is no package manager before the
 /// boot has completed.
 pub fn pm(root: &Root, arguments: &[String]) -> ExitCode {
@@ -141,7 +144,6 @@ pub fn input(root: &Root, arguments: &[String]) -> ExitCode {
     if !framework_runs(&Properties::of(root)) {
         return service_missing("input");
     }
-    const GESTURES: &[&str] = &["tap", "swipe", "draganddrop", "text", "keyevent", "press", "roll"];
     if arguments.iter().any(|argument| GESTURES.contains(&argument.as_str())) {
         return ExitCode::SUCCESS;
     }
