@@ -1,5 +1,0 @@
-//! To come.
-/// To come.
-pub struct Conversation;
-/// To come.
-pub struct ConversationHandle;
