@@ -63,7 +63,8 @@ pub enum Notice {
     Acknowledged(u64),
 }
 
-/// Reading of the own log; also outside of transactions.
+/// Reading of the own log; also outside of transactions, but then within one consistent
+/// view of the database for each [`Endpoint::poll`].
 pub trait LogRead {
     /// What the database says when it fails.
     type Error;
@@ -71,7 +72,7 @@ pub trait LogRead {
     /// The log as it stands.
     fn head(&mut self) -> Result<LogHead, Self::Error>;
 
-    /// The chain after item `number`, `None` when it is not kept; for 0 the genesis.
+    /// The chain after item `number`, `None` when it is not kept. That of `oldest - 1` always is.
     fn chain_at(&mut self, number: u64) -> Result<Option<Chain>, Self::Error>;
 
     /// Items behind number `after`, in order, at most so many, and of at most so many bytes
@@ -94,7 +95,8 @@ pub trait Durable: LogRead {
     /// Stores the cursor, and that `leaves` was left for good.
     fn set_cursor(&mut self, cursor: Position, leaves: Option<Epoch>) -> Result<(), Self::Error>;
 
-    /// The peer has everything up to this number.
+    /// The peer has everything up to this number: only rows up to it may be freed. Lower than
+    /// before when the peer was restored: what it is sent again must be kept again.
     fn acknowledged(&mut self, through: u64) -> Result<(), Self::Error>;
 
     /// Gives up the log's epoch and opens a new one that begins with a snapshot.
@@ -104,11 +106,15 @@ pub trait Durable: LogRead {
     fn admit(&mut self, hello: &Hello) -> Result<Admission, Self::Error>;
 }
 
-/// A hello or an answer that is due.
+/// Shortest time between two hellos of one connection: however many clones there are on
+/// either side, their answers to each other's answers cannot become a storm.
+const HELLO_GAP: Duration = Duration::from_millis(100);
+
+/// A hello that is due, and after which wait again; `None` says it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Repeated {
+struct Due {
     at: Duration,
-    wait: Duration,
+    wait: Option<Duration>,
 }
 
 /// One end of the stream.
@@ -116,7 +122,8 @@ struct Repeated {
 pub struct Endpoint {
     introduction: Introduction,
     session: Option<u64>,
-    hello: Option<Repeated>,
+    hello: Option<Due>,
+    hello_said: Option<Duration>,
     /// The peer has answered this session.
     heard: bool,
     peer: Option<Peer>,
@@ -151,6 +158,7 @@ impl Endpoint {
             introduction,
             session: None,
             hello: None,
+            hello_said: None,
             heard: false,
             peer: None,
             sender: Sender::new(acknowledged, regression),
@@ -181,8 +189,9 @@ impl Endpoint {
         self.session = Some(session);
         self.peer = None;
         self.heard = false;
-        self.hello = Some(Repeated { at: now, wait: GO_BACK_FIRST });
-        self.sender.go_back();
+        self.hello = Some(Due { at: now, wait: Some(GO_BACK_FIRST) });
+        self.hello_said = None;
+        self.sender.connected();
         self.ack_due = false;
         self.gap = None;
     }
@@ -241,7 +250,7 @@ impl Endpoint {
         durable: &mut D,
         notices: &mut Vec<Notice>,
     ) -> Result<(), D::Error> {
-        let new = self.peer.is_none_or(|peer| peer.session != hello.session);
+        let known = self.peer.filter(|peer| peer.session == hello.session);
         self.heard |= hello.answers.map(|session| session.0) == self.session;
         let admission = match PROTOCOL.common(hello.introduction.protocol) {
             Some(_) => durable.admit(hello)?,
@@ -255,14 +264,20 @@ impl Endpoint {
         };
         let admitted = admission == Admission::Welcome;
         self.peer = Some(Peer { session: hello.session, admitted });
-        if new || !self.heard || !hello.settled {
-            self.hello = Some(Repeated { at: now, wait: GO_BACK_FIRST });
-        } else {
+        if known.is_none() || !hello.settled {
+            // The peer waits for an answer. Once it has answered this end, it is the one that
+            // repeats: said again from here too, the hellos would never end.
+            let at = self.hello_said.map_or(now, |said| now.max(said + HELLO_GAP));
+            let wait = if self.heard { None } else { Some(GO_BACK_FIRST) };
+            self.hello = Some(Due { at, wait });
+        } else if self.heard {
             self.hello = None;
         }
         match admission {
             Admission::Refused(why) => notices.push(Notice::Refused(why)),
             Admission::Welcome => {
+                // A session that was refused before begins only now.
+                let new = known.is_none_or(|peer| !peer.admitted);
                 if new {
                     notices.push(Notice::Connected(Box::new(hello.clone())));
                 }
@@ -331,6 +346,7 @@ impl Endpoint {
         let mut chain_at = |number| durable.chain_at(number);
         match self.sender.cursor(now, source, cursor, &head, &mut chain_at)? {
             CursorMeaning::Unchanged => Ok(()),
+            CursorMeaning::WentBack(through) => durable.acknowledged(through),
             CursorMeaning::Fork(cause) => self.fork(cause, durable, notices),
             CursorMeaning::Advanced(through) => {
                 durable.acknowledged(through)?;
@@ -371,30 +387,22 @@ impl Endpoint {
                 log: log.head()?,
                 cursor: self.cursor,
             }));
-            self.hello = (hello.wait != Duration::MAX)
-                .then(|| Repeated { at: now + hello.wait, wait: (hello.wait * 2).min(GO_BACK_MOST) });
+            self.hello_said = Some(now);
+            self.hello =
+                hello.wait.map(|wait| Due { at: now + wait, wait: Some((wait * 2).min(GO_BACK_MOST)) });
             return Ok(Some(message));
         }
         if !self.is_open() {
             return Ok(None);
         }
-        self.sender.tick(now);
         let head = log.head()?;
-        let (after, items) = self.next_page(&head, log)?;
+        self.sender.follow(head.epoch);
+        self.sender.tick(now);
+        let (after, chain, items) = self.next_page(&head, log)?;
         let gap_due = self.gap.is_some_and(|gap| gap.due);
         if items.is_empty() && !self.ack_due && !gap_due && self.refuse.is_none() {
             return Ok(None);
         }
-        let chain = if after == head.last {
-            head.chain
-        } else {
-            match log.chain_at(after)? {
-                Some(chain) => chain,
-                // The row before this page is no longer kept: the page cannot be proven,
-                // and the receiver's cursor, when it comes, decides.
-                None => return Ok(None),
-            }
-        };
         let frame = Frame {
             epoch: head.epoch,
             first: after + 1,
@@ -414,16 +422,20 @@ impl Endpoint {
         Ok(Some(Message::Frame(frame)))
     }
 
-    /// The number after which the next frame begins, and its items.
+    /// The number after which the next frame begins, the chain there, and its items.
     fn next_page<L: LogRead>(&mut self, head: &LogHead, log: &mut L) -> Result<Page, L::Error> {
-        let Some(after) = self.sender.wants_page_after() else { return Ok((head.last, Vec::new())) };
-        // A writer that forked in between has a shorter log.
-        let after = after.min(head.last);
-        let items = log.page(after, FRAME_ITEMS, FRAME_BYTES)?;
-        if items.is_empty() {
+        let nothing = (head.last, head.chain, Vec::new());
+        let Some(after) = self.sender.wants_page_after() else { return Ok(nothing) };
+        // Where the row to go on behind is no longer kept, the page begins behind the oldest that
+        // can be proven: a receiver that lacks what is between says so, and the log forks.
+        let after = after.max(head.oldest.saturating_sub(1));
+        let items = if after < head.last { log.page(after, FRAME_ITEMS, FRAME_BYTES)? } else { Vec::new() };
+        let chain = if items.is_empty() { None } else { log.chain_at(after)? };
+        let Some(chain) = chain else {
             self.sender.log_is_drained();
-        }
-        Ok((after, items))
+            return Ok(nothing);
+        };
+        Ok((after, chain, items))
     }
 
     /// Loads the cursor, for a hello that is sent before anything was handled.
@@ -433,4 +445,4 @@ impl Endpoint {
     }
 }
 
-type Page = (u64, Vec<Box<RawValue>>);
+type Page = (u64, Chain, Vec<Box<RawValue>>);

@@ -5,7 +5,7 @@
 
 use super::chain::Chain;
 use super::endpoint::ForkCause;
-use super::message::{LogHead, Position};
+use super::message::{Epoch, LogHead, Position};
 use crate::limits::FRAMES_IN_FLIGHT;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub enum CursorMeaning {
     Unchanged,
     /// Items up to this number are now applied and committed at the other end.
     Advanced(u64),
+    /// The other end has this much and no more: sent again from there.
+    WentBack(u64),
     /// The log does not continue from there.
     Fork(ForkCause),
 }
@@ -50,6 +52,7 @@ pub enum Regression {
 #[derive(Clone, Debug)]
 pub struct Sender {
     regression: Regression,
+    epoch: Option<Epoch>,
     acknowledged: u64,
     next: u64,
     in_flight: VecDeque<u64>,
@@ -63,6 +66,7 @@ impl Sender {
     pub fn new(acknowledged: u64, regression: Regression) -> Self {
         Self {
             regression,
+            epoch: None,
             acknowledged,
             next: acknowledged + 1,
             in_flight: VecDeque::new(),
@@ -75,6 +79,19 @@ impl Sender {
     /// The last number known to be applied and committed at the other end.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged
+    }
+
+    /// The log's epoch, as it is read: another one than before has other numbers.
+    pub fn follow(&mut self, epoch: Epoch) {
+        if self.epoch.replace(epoch).is_some_and(|before| before != epoch) {
+            self.restart();
+        }
+    }
+
+    /// A connection stands: nothing is in flight on it, and nothing was silent yet.
+    pub fn connected(&mut self) {
+        self.go_back_wait = GO_BACK_FIRST;
+        self.go_back();
     }
 
     /// The log may hold more than was sent.
@@ -144,6 +161,7 @@ impl Sender {
         head: &LogHead,
         chain_at: &mut dyn FnMut(u64) -> Result<Option<Chain>, E>,
     ) -> Result<CursorMeaning, E> {
+        self.follow(head.epoch);
         let Some(cursor) = cursor.filter(|cursor| cursor.epoch == head.epoch) else {
             return Ok(self.unknown_epoch(source, head));
         };
@@ -179,7 +197,7 @@ impl Sender {
             }
         }
         if self.acknowledged <= before {
-            return Ok(CursorMeaning::Unchanged);
+            return Ok(CursorMeaning::WentBack(self.acknowledged));
         }
         self.go_back_wait = GO_BACK_FIRST;
         self.go_back_at = (!self.in_flight.is_empty()).then(|| now + self.go_back_wait);
@@ -196,6 +214,6 @@ impl Sender {
         }
         self.acknowledged = 0;
         self.go_back();
-        CursorMeaning::Unchanged
+        CursorMeaning::WentBack(0)
     }
 }

@@ -1,0 +1,17 @@
+//! The reliable stream against a hostile world: two ends with in-memory databases, a channel
+//! that drops, repeats, reorders, delays and forgets, crashes, failed transactions, restored,
+//! cloned and emptied databases, retention. Virtual time, no IO.
+//!
+//! * [`model`]: a small level-based domain, so that what an end believes of the other can be compared.
+//! * [`database`]: one end's database, with the claims that are checked at every step.
+//! * [`channel`]: what is on its way, in both directions.
+//! * [`history`]: what can happen. * [`world`]: ends, channel and clock, to which it happens; how they heal.
+//! * [`properties`]: the claims, over random histories. * [`planted`]: bugs put in on purpose,
+//!   which the same claims must find.
+mod channel;
+mod database;
+mod history;
+mod model;
+mod planted;
+mod properties;
+mod world;
