@@ -1,17 +1,29 @@
 //! Deletes acknowledged rows that are too old, or too many.
+//!
+//! What the peer has committed is kept for a while, so that a peer restored from a backup
+//! can be replayed. It goes in small chunks, each a write job of its own: one large
+//! delete would hold up every other writer. The acknowledged number is the one in the
+//! database, at most some seconds behind the conversation's.
 
-use phonefleet_protocol::time::Clock;
-use phonefleet_store::Store;
+use phonefleet_protocol::time::{Clock, Timestamp};
 use phonefleet_store::stream_log::StreamLog;
+use phonefleet_store::{Store, Tx, WriteError, rusqlite};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
 
-/// How long acknowledged rows are kept, so that a peer restored from a backup can be replayed.
+/// Between two rounds.
+const ROUND: Duration = Duration::from_mins(1);
+/// Rows of one write job.
+const CHUNK: u32 = 500;
+
+/// How long acknowledged rows are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Rows older than this go.
+    /// Rows older than this go. Default 7 days.
     pub keep: Duration,
-    /// While the database is larger than so many bytes, the oldest go whatever their age.
+    /// While the database has more bytes in use than this, the oldest go whatever their
+    /// age. Default 1 GiB.
     pub database_bytes: u64,
 }
 
@@ -21,12 +33,66 @@ impl Default for Retention {
     }
 }
 
-/// Prunes every log of `table` each minute, until it is dropped or the store is closed.
+/// Prunes every log of `table` once a minute, until it is dropped or the store is closed.
 pub async fn prune<N: Send + 'static>(
-    _store: Store<N>,
-    _table: StreamLog,
-    _retention: Retention,
-    _clock: Arc<dyn Clock>,
+    store: Store<N>,
+    table: StreamLog,
+    retention: Retention,
+    clock: Arc<dyn Clock>,
 ) {
-    std::future::pending::<()>().await;
+    let mut rounds = interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        match prune_once(&store, table, retention, clock.now()).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::debug!(rows, "pruned acknowledged rows"),
+            Err(WriteError::Closed | WriteError::Unknown(_)) => return,
+            Err(error) => {
+                tracing::warn!(%error, "could not prune acknowledged rows; trying again in a minute");
+            }
+        }
+    }
+}
+
+/// One round; returns the number of deleted rows.
+pub async fn prune_once<N: Send + 'static>(
+    store: &Store<N>,
+    table: StreamLog,
+    retention: Retention,
+    now: Timestamp,
+) -> Result<u64, WriteError<rusqlite::Error>> {
+    let keep = i64::try_from(retention.keep.as_millis()).unwrap_or(i64::MAX);
+    let old = Timestamp(now.0.saturating_sub(keep));
+    let logs = store.write(|tx: &mut Tx<'_, N>| logs(tx)).await?;
+    let mut deleted = 0;
+    for log in logs {
+        loop {
+            let name = log.clone();
+            let job = move |tx: &mut Tx<'_, N>| {
+                let full = bytes_in_use(tx)? > retention.database_bytes;
+                let before = if full { Timestamp(i64::MAX) } else { old };
+                // Read again in each job: the log may have forked meanwhile.
+                let acknowledged = table.acknowledged(tx, &name)?;
+                table.prune(tx, &name, acknowledged, before, CHUNK)
+            };
+            match store.write(job).await? {
+                0 => break,
+                rows => deleted += rows,
+            }
+        }
+    }
+    Ok(deleted)
+}
+
+fn logs(connection: &rusqlite::Connection) -> Result<Vec<String>, rusqlite::Error> {
+    connection.prepare_cached("SELECT log FROM stream_log")?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Bytes of the database that hold something. Not the file's size: deleting frees pages
+/// for new rows and does not make the file smaller.
+fn bytes_in_use(connection: &rusqlite::Connection) -> Result<u64, rusqlite::Error> {
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let pages = number("page_count")? - number("freelist_count")?;
+    Ok(u64::try_from(pages.saturating_mul(number("page_size")?)).unwrap_or(0))
 }
