@@ -1,1 +1,10 @@
-//! To come.
+//! The thin controller: takes orders over HTTP, runs durable sagas and quota, and steers
+//! the agents over MQTT. See ARCHITECTURE.md for the way of a command through the rooms.
+
+pub mod controller;
+pub mod fleet;
+pub mod order;
+pub mod placement;
+pub mod quota;
+pub mod saga;
+pub mod store;

@@ -1,0 +1,157 @@
+//! What a host's events mean: rows follow the facts, and sagas that waited go on, in the
+//! transaction that stores the cursor.
+
+use super::desire;
+use crate::quota;
+use crate::saga::Engine;
+use crate::store::device::{self as table, DeviceRow, Status};
+use crate::store::quota::Kind;
+use crate::store::{Result, Tx, event_outbox, host, saga};
+use phonefleet_link::Applied;
+use phonefleet_protocol::desired::Wish;
+use phonefleet_protocol::event::{Event, Outcome};
+use phonefleet_protocol::facts::{DeviceFacts, Phase};
+use phonefleet_protocol::id::HostId;
+use phonefleet_protocol::time::Timestamp;
+
+/// Applies one event of `host`.
+pub fn event(
+    engine: &Engine,
+    tx: &mut Tx<'_>,
+    host: &HostId,
+    event: Event,
+    now: Timestamp,
+) -> Result<Applied> {
+    match event {
+        Event::Answer { generation, attempt, outcome, facts, .. } => {
+            take_facts(engine, tx, host, &facts, Some(((generation, attempt), outcome)), now)
+        }
+        Event::Changed { facts, .. } => take_facts(engine, tx, host, &facts, None, now),
+        Event::InventoryBegin {} => {
+            host::inventory_begin(tx, host)?;
+            Ok(Applied::Done)
+        }
+        Event::InventoryDevices { devices } => {
+            for facts in devices {
+                host::inventory_see(tx, host, facts.device_id)?;
+                if let refused @ Applied::Refused { .. } = take_facts(engine, tx, host, &facts, None, now)? {
+                    return Ok(refused);
+                }
+            }
+            Ok(Applied::Done)
+        }
+        Event::InventoryEnd {} => {
+            for mut device in unseen(tx, host)? {
+                lost(engine, tx, &mut device, now)?;
+            }
+            Ok(Applied::Done)
+        }
+    }
+}
+
+type Answer = ((u64, u32), Outcome);
+
+fn take_facts(
+    engine: &Engine,
+    tx: &mut Tx<'_>,
+    host: &HostId,
+    facts: &DeviceFacts,
+    answer: Option<Answer>,
+    now: Timestamp,
+) -> Result<Applied> {
+    let Some(mut device) = table::find(tx, facts.device_id)? else {
+        // Only the host knows it: this database was restored, or is new.
+        if facts.phase == Phase::Absent {
+            host::drop_stray(tx, host, facts.device_id)?;
+        } else {
+            host::put_stray(tx, host, facts, now)?;
+        }
+        return Ok(Applied::Done);
+    };
+    if device.host_id != *host {
+        let reason = format!("device {} belongs to host {}, not to {host}", device.device_id, device.host_id);
+        return Ok(Applied::Refused { kind: "device".to_owned(), reason });
+    }
+    host::drop_stray(tx, host, device.device_id)?;
+    table::set_facts(&mut device, facts);
+    if let Some((asked, outcome)) = answer {
+        if asked == (device.generation, device.attempt) || asked > device.answered {
+            device.answered = asked;
+            device.answer = Some(outcome.clone());
+        }
+        if outcome == Outcome::Outdated && facts.generation >= device.generation {
+            desire::outbid(tx, &mut device, facts.generation, now)?;
+        }
+    }
+    settle(engine, tx, &mut device, now)?;
+    Ok(Applied::Done)
+}
+
+/// The rest of the world follows the facts: quota, status, and the saga that waits.
+fn settle(engine: &Engine, tx: &mut Tx<'_>, device: &mut DeviceRow, now: Timestamp) -> Result<()> {
+    let at_rest =
+        device.deleted_at.is_none() && device.wish == Wish::Stopped && device.phase == Some(Phase::Stopped);
+    let active = match &device.saga_id {
+        Some(id) => saga::find(tx, id)?.filter(|saga| !saga.status.is_terminal()),
+        None => None,
+    };
+    let creating = active.as_ref().is_some_and(|saga| saga.saga_type == "DEVICE_CREATION");
+    let resetting = active.as_ref().is_some_and(|saga| saga.saga_type == "DEVICE_RESET");
+    if at_rest && !creating && !resetting {
+        quota::release(tx, device.device_id, Some(Kind::Running))?;
+    }
+    if active.is_none() && device.deleted_at.is_none() {
+        let status = status_of(device);
+        if status != device.status {
+            device.status = status;
+            let id = device.device_id.to_string();
+            event_outbox::append(tx, "device", &id, "device.status", &status, now)?;
+        }
+    }
+    if device.deleted_at.is_some() {
+        // History keeps no ports; the host may still be clearing them away.
+        device.ports = None;
+        device.container_id = None;
+    }
+    table::update(tx, device, now)?;
+    match active {
+        Some(saga) => engine.wake(tx, &saga.saga_id, now),
+        None => Ok(()),
+    }
+}
+
+/// What users see of a device that no saga is working on.
+pub fn status_of(device: &DeviceRow) -> Status {
+    match device.phase {
+        None | Some(Phase::Absent | Phase::Reserved) => Status::Lost,
+        Some(Phase::Stopped) if device.wish == Wish::Running => Status::Starting,
+        Some(Phase::Stopped) => Status::Stopped,
+        Some(Phase::Starting) => Status::Starting,
+        Some(Phase::Running) if device.wish == Wish::Running => Status::Running,
+        Some(Phase::Running | Phase::Stopping) => Status::Stopping,
+        Some(Phase::Error) => Status::Error,
+        Some(Phase::Parked) => Status::Parked,
+    }
+}
+
+/// The host's inventory does not name this device: ask again for what it shall be.
+fn lost(engine: &Engine, tx: &mut Tx<'_>, device: &mut DeviceRow, now: Timestamp) -> Result<()> {
+    if device.phase.is_some() && device.wish != Wish::Absent {
+        tracing::warn!(device = %device.device_id, host = %device.host_id, "its host no longer knows this device");
+        device.phase = Some(Phase::Absent);
+        desire::change_wish(tx, device, device.wish, now)?;
+    } else if device.wish == Wish::Absent {
+        // It is what it should be, and the answer was lost with the host's database: the
+        // same question brings it again.
+        desire::try_again(tx, device, now)?;
+    }
+    settle(engine, tx, device, now)
+}
+
+/// Devices that should be on the host and that its inventory has not named. The inventory
+/// arrives in parts, each a transaction of its own, so what it named is kept in a table.
+fn unseen(tx: &mut Tx<'_>, host: &HostId) -> Result<Vec<DeviceRow>> {
+    let seen = host::inventory_end(tx, host)?;
+    let wanted = table::wanted_on(tx, host)?;
+    Ok(wanted.into_iter().filter(|device| !seen.contains(&device.device_id.to_string())).collect())
+}

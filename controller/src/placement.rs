@@ -1,0 +1,112 @@
+//! Placement by spread: the host with the fewest devices that has room. Pure.
+
+use crate::store::host::Candidate;
+use phonefleet_protocol::id::HostId;
+use phonefleet_protocol::spec::DeviceSpec;
+
+/// Why no host takes a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    /// No host allows this image: the order is wrong.
+    ImageNotAllowed(String),
+    /// No host has room now.
+    NoCapacity(String),
+}
+
+/// Chooses a host for `spec` among `candidates`.
+pub fn choose(candidates: &[Candidate], spec: &DeviceSpec) -> Result<HostId, Misfit> {
+    if let Some(image) = &spec.image
+        && !candidates.is_empty()
+        && !candidates.iter().any(|candidate| allows(candidate, image))
+    {
+        return Err(Misfit::ImageNotAllowed(format!(
+            "image {image} is on no host's allow-list (`[runtime] image` and `allowed_images` of agent.toml)"
+        )));
+    }
+    let mut refusals = Vec::new();
+    let best = candidates
+        .iter()
+        .filter(|candidate| match refusal(candidate, spec) {
+            None => true,
+            Some(why) => {
+                refusals.push(format!("{}: {why}", candidate.host_id));
+                false
+            }
+        })
+        .min_by(|left, right| {
+            let load = |candidate: &Candidate| (candidate.devices, candidate.memory_mb);
+            load(left).cmp(&load(right)).then_with(|| left.host_id.cmp(&right.host_id))
+        });
+    best.map(|candidate| candidate.host_id.clone()).ok_or_else(|| {
+        refusals.truncate(5);
+        Misfit::NoCapacity(if refusals.is_empty() {
+            "no such host is registered; start an agent, or correct hostId".to_owned()
+        } else {
+            format!("no host can take this device ({})", refusals.join("; "))
+        })
+    })
+}
+
+fn allows(candidate: &Candidate, image: &str) -> bool {
+    candidate.report.image == image || candidate.report.allowed_images.iter().any(|allowed| allowed == image)
+}
+
+/// Why this host does not take the device, `None` when it does.
+fn refusal(candidate: &Candidate, spec: &DeviceSpec) -> Option<String> {
+    let capacity = &candidate.report.capacity;
+    let over =
+        |most: Option<f64>, taken: f64, needed: f64| most.is_some_and(|most| taken + needed > most + 1e-9);
+    if !candidate.open {
+        return Some("not online, cordoned or in conflict".to_owned());
+    }
+    if spec.image.as_ref().is_some_and(|image| !allows(candidate, image)) {
+        return Some("image not allowed".to_owned());
+    }
+    if capacity.max_devices.is_some_and(|most| candidate.devices >= most) {
+        return Some(format!("full with {} devices", candidate.devices));
+    }
+    let machine = Some(f64::from(candidate.report.machine_cpu_cores)).filter(|cores| *cores > 0.0);
+    if over(machine, 0.0, spec.cpu_cores) {
+        return Some(format!("has {} cores", candidate.report.machine_cpu_cores));
+    }
+    if over(capacity.cpu_cores, candidate.cpu_cores, spec.cpu_cores) {
+        return Some("no cores left".to_owned());
+    }
+    if over(capacity.memory_mb.map(|most| most as f64), candidate.memory_mb as f64, spec.memory_mb as f64) {
+        return Some("no memory left".to_owned());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phonefleet_protocol::host::{Capacity, HostReport};
+
+    fn candidate(name: &str, devices: u32, most: Option<u32>) -> Candidate {
+        Candidate {
+            host_id: name.parse().unwrap(),
+            report: HostReport {
+                image: "phone:1".into(),
+                machine_cpu_cores: 4,
+                capacity: Capacity { max_devices: most, ..Capacity::default() },
+                ..HostReport::default()
+            },
+            devices,
+            cpu_cores: 0.0,
+            memory_mb: 0,
+            open: true,
+        }
+    }
+
+    #[test]
+    fn the_emptiest_host_with_room_is_chosen() {
+        let hosts = [candidate("a", 3, None), candidate("b", 1, Some(1)), candidate("c", 2, None)];
+        assert_eq!(choose(&hosts, &DeviceSpec::default()).unwrap().as_str(), "c");
+        let spec = DeviceSpec { cpu_cores: 8.0, ..DeviceSpec::default() };
+        assert!(matches!(choose(&hosts, &spec), Err(Misfit::NoCapacity(why)) if why.contains("has 4 cores")));
+        let spec = DeviceSpec { image: Some("evil:1".into()), ..DeviceSpec::default() };
+        assert!(matches!(choose(&hosts, &spec), Err(Misfit::ImageNotAllowed(_))));
+        assert!(matches!(choose(&[], &spec), Err(Misfit::NoCapacity(_))));
+    }
+}

@@ -1,0 +1,41 @@
+//! DEVICE_DELETION: nothing of the device is left. Accepted in every state; it has no
+//! deadline and no way back, and ends only when the host has confirmed, or was forgotten.
+
+use super::definition::{Definition, OnFailure, Step, StepContext, StepOutcome};
+use super::device_step::{ensure, finalize_recordings, load, release};
+use crate::store::Result;
+use crate::store::saga as sagas;
+use phonefleet_protocol::desired::Wish;
+
+/// The definition.
+pub const DEFINITION: Definition = Definition {
+    saga_type: "DEVICE_DELETION",
+    version: 1,
+    timeout: None,
+    on_failure: OnFailure::Persist,
+    steps: &[
+        Step { name: "CANCEL_ACTIVE_SAGA", execute: cancel_active, compensate: None },
+        Step { name: "FINALIZE_RECORDINGS", execute: finalize_recordings, compensate: None },
+        Step {
+            name: "REMOVE_DEVICE",
+            execute: |context| ensure(context, Wish::Absent, |_| {}),
+            compensate: None,
+        },
+        Step { name: "RELEASE", execute: release_all, compensate: None },
+    ],
+    at_end: |_| Ok(()),
+};
+
+/// The saga that was active was turned round in the transaction that accepted the
+/// deletion; this waits until it has ended.
+fn cancel_active(context: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
+    let (state, _) = load(context)?;
+    let Some(active) = state.cancels.and_then(|id| id.parse().ok()) else { return Ok(StepOutcome::Done) };
+    let ended = sagas::find(context.tx, &active)?.is_none_or(|saga| saga.status.is_terminal());
+    Ok(if ended { StepOutcome::Done } else { StepOutcome::Wait("ACTIVE_SAGA") })
+}
+
+fn release_all(context: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
+    release(context, "device.deleted")?;
+    Ok(StepOutcome::Done)
+}

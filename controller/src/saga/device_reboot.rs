@@ -1,0 +1,23 @@
+//! DEVICE_REBOOT: a phone stops and starts once.
+
+use super::definition::{Definition, OnFailure, Step};
+use super::device_step::{ensure, finalize_recordings, set_status};
+use phonefleet_protocol::desired::Wish;
+use std::time::Duration;
+
+/// The definition.
+pub const DEFINITION: Definition = Definition {
+    saga_type: "DEVICE_REBOOT",
+    version: 1,
+    timeout: Some(Duration::from_secs(600)),
+    on_failure: OnFailure::TurnRound,
+    steps: &[
+        Step { name: "FINALIZE_RECORDINGS", execute: finalize_recordings, compensate: None },
+        Step {
+            name: "REBOOT_DEVICE",
+            execute: |context| ensure(context, Wish::Running, |device| device.boot_count += 1),
+            compensate: None,
+        },
+    ],
+    at_end: |context| set_status(context, None),
+};

@@ -1,0 +1,28 @@
+//! DEVICE_RESET: a phone gets new, empty data and starts.
+
+use super::definition::{Definition, OnFailure, Step};
+use super::device_step::{ensure, finalize_recordings, set_status};
+use phonefleet_protocol::desired::Wish;
+use std::time::Duration;
+
+/// The definition.
+pub const DEFINITION: Definition = Definition {
+    saga_type: "DEVICE_RESET",
+    version: 1,
+    timeout: Some(Duration::from_secs(600)),
+    on_failure: OnFailure::TurnRound,
+    steps: &[
+        Step { name: "FINALIZE_RECORDINGS", execute: finalize_recordings, compensate: None },
+        Step {
+            name: "RESET_DATA",
+            execute: |context| ensure(context, Wish::Stopped, |device| device.data_epoch += 1),
+            compensate: None,
+        },
+        Step {
+            name: "START_DEVICE",
+            execute: |context| ensure(context, Wish::Running, |_| {}),
+            compensate: None,
+        },
+    ],
+    at_end: |context| set_status(context, None),
+};

@@ -1,0 +1,499 @@
+//! One transition of one saga: a synchronous function over a transaction.
+//!
+//! ```text
+//!            Done ─▶ next step … last step ─▶ COMPLETED
+//!  RUNNING ──Wait ─▶ stays; an event, the timer or an operator wakes it
+//!            Retry ─▶ pause 1, 2, 4 s, then again; after the last one ─┐
+//!            Failed, deadline, cancelled ─────────────────────────────┴▶ turns round
+//!  COMPENSATING: the step in flight first, then backwards ─▶ COMPENSATED
+//!  what cannot be decided: NEEDS_ATTENTION, until an operator resumes or compensates
+//! ```
+//!
+//! Each call runs one step function, so that each step is a commit of its own. An event
+//! that completes a step also begins the next one, so that event, advance and next
+//! command are rows of one commit.
+
+use super::definition::{Definition, OnFailure, Registry, StepContext, StepFunction, StepOutcome};
+use crate::store::saga::{self as table, Cause, SagaEvent, SagaRow, SagaStatus};
+use crate::store::{Notice, Result, SagaEnd, Tx};
+use phonefleet_protocol::facts::Reason;
+use phonefleet_protocol::id::{DeviceId, SagaId};
+use phonefleet_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// How sagas retry (`[saga]` of controller.toml).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// Retries after the first attempt.
+    pub retries: u32,
+    /// Pause before the first retry; doubles with each.
+    pub first_pause: Duration,
+    /// Longest pause.
+    pub longest_pause: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { retries: 3, first_pause: Duration::from_secs(1), longest_pause: Duration::from_secs(60) }
+    }
+}
+
+impl RetryPolicy {
+    fn pause(&self, retry: u32) -> Duration {
+        let factor = 2_u32.saturating_pow(retry.min(16));
+        self.first_pause.saturating_mul(factor).min(self.longest_pause)
+    }
+}
+
+/// What sagas are made of, and how they retry.
+#[derive(Clone, Copy, Debug)]
+pub struct Engine {
+    /// The definitions.
+    pub registry: Registry,
+    /// Retries and pauses.
+    pub retry: RetryPolicy,
+}
+
+/// Whether a saga can go on at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another step can run now.
+    Runnable,
+    /// It waits, pauses, or has ended.
+    Rests,
+}
+
+/// Why an operator's verb was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum VerbError {
+    /// There is no such saga.
+    #[error("there is no saga of this id")]
+    NotFound,
+    /// It cannot be done in this status.
+    #[error("a saga that is {0} cannot be {1}")]
+    Status(&'static str, &'static str),
+    /// SQLite refuses.
+    #[error(transparent)]
+    Sqlite(#[from] phonefleet_store::rusqlite::Error),
+}
+
+impl Engine {
+    /// Starts a saga: it can run as soon as this transaction is committed.
+    pub fn start(
+        tx: &mut Tx<'_>,
+        definition: &'static Definition,
+        saga_id: SagaId,
+        device_id: Option<DeviceId>,
+        state: String,
+        now: Timestamp,
+    ) -> Result<()> {
+        let mut saga = SagaRow {
+            saga_id,
+            saga_type: definition.saga_type.to_owned(),
+            version: definition.version,
+            status: SagaStatus::Running,
+            resume_status: None,
+            cause: None,
+            failed_step: None,
+            wait_reason: None,
+            step_index: 0,
+            current_step: definition.steps[0].name.to_owned(),
+            state,
+            retry_count: 0,
+            error_message: None,
+            device_id,
+            event_count: 0,
+            retry_at: None,
+            timeout_at: definition.timeout.map(|timeout| now.after(timeout)),
+            due_at: Some(now),
+            started_at: now,
+            updated_at: now,
+            ended_at: None,
+        };
+        saga.event_count = 1;
+        table::insert(tx, &saga)?;
+        let event = SagaEvent {
+            seq: 1,
+            at: now,
+            kind: "started".to_owned(),
+            step: saga.current_step.clone(),
+            detail: None,
+        };
+        table::insert_event(tx, &saga.saga_id, &event)?;
+        tx.announce(Notice::SagaRunnable(saga.saga_id));
+        Ok(())
+    }
+
+    /// Runs one step function of a saga, if there is one to run.
+    pub fn advance(&self, tx: &mut Tx<'_>, saga_id: &SagaId, now: Timestamp) -> Result<Next> {
+        let Some(saga) = table::find(tx, saga_id)? else { return Ok(Next::Rests) };
+        self.advance_row(tx, saga, now)
+    }
+
+    /// Advances a saga because something it may wait for has happened, in the same
+    /// transaction. A step that this completes is followed by the beginning of the next.
+    pub fn wake(&self, tx: &mut Tx<'_>, saga_id: &SagaId, now: Timestamp) -> Result<()> {
+        let Some(saga) = table::find(tx, saga_id)? else { return Ok(()) };
+        let step = saga.step_index;
+        let status = saga.status;
+        if self.advance_row(tx, saga, now)? == Next::Rests {
+            return Ok(());
+        }
+        let Some(saga) = table::find(tx, saga_id)? else { return Ok(()) };
+        if (saga.step_index, saga.status) != (step, status) && self.advance_row(tx, saga, now)? == Next::Rests
+        {
+            return Ok(());
+        }
+        tx.announce(Notice::SagaRunnable(saga_id.clone()));
+        Ok(())
+    }
+
+    fn advance_row(&self, tx: &mut Tx<'_>, mut saga: SagaRow, now: Timestamp) -> Result<Next> {
+        if saga.status.is_terminal() || saga.status == SagaStatus::NeedsAttention {
+            return Ok(Next::Rests);
+        }
+        let Some(definition) = self.registry.of(&saga) else {
+            let why = format!(
+                "this program has no definition {} version {} with step {}; run the version that has it, or abandon",
+                saga.saga_type, saga.version, saga.step_index
+            );
+            attention(&mut saga, why);
+            return finish(tx, &mut saga, now, "attention", None);
+        };
+        if saga.status == SagaStatus::Running && saga.timeout_at.is_some_and(|at| at <= now) {
+            let waited = saga.wait_reason.take().unwrap_or_else(|| saga.current_step.clone());
+            let why = format!("the deadline passed while waiting for {waited}");
+            return turn(tx, definition, &mut saga, Cause::Timeout, why, now);
+        }
+        if saga.retry_at.is_some_and(|at| at > now) {
+            return Ok(Next::Rests);
+        }
+        let is_retry = saga.retry_at.take().is_some();
+        let step = &definition.steps[saga.step_index as usize];
+        let function = match saga.status {
+            SagaStatus::Running => Some(step.execute),
+            _ => step.compensate,
+        };
+        let outcome = match function {
+            Some(function) => call(tx, function, &mut saga, now, is_retry)?,
+            None => StepOutcome::Done,
+        };
+        match outcome {
+            StepOutcome::Done => self.step_done(tx, definition, &mut saga, now),
+            StepOutcome::Wait(what) => {
+                let told = saga.wait_reason.as_deref() == Some(what);
+                saga.wait_reason = Some(what.to_owned());
+                saga.due_at = saga.timeout_at.filter(|_| saga.status == SagaStatus::Running);
+                if told {
+                    saga.updated_at = now;
+                    table::update(tx, &saga)?;
+                    announce_due(tx, &saga);
+                    return Ok(Next::Rests);
+                }
+                finish(tx, &mut saga, now, "waits", Some(what.to_owned()))
+            }
+            StepOutcome::Retry(why) => self.step_failed(tx, definition, &mut saga, now, &why, true),
+            StepOutcome::Failed(why) => self.step_failed(tx, definition, &mut saga, now, &why, false),
+        }
+    }
+
+    fn step_done(
+        &self,
+        tx: &mut Tx<'_>,
+        definition: &'static Definition,
+        saga: &mut SagaRow,
+        now: Timestamp,
+    ) -> Result<Next> {
+        saga.retry_count = 0;
+        saga.wait_reason = None;
+        saga.due_at = Some(now);
+        let step = std::mem::take(&mut saga.current_step);
+        if saga.status == SagaStatus::Running {
+            if saga.step_index as usize + 1 == definition.steps.len() {
+                saga.current_step = step;
+                record(tx, saga, now, "done", None)?;
+                return end(tx, definition, saga, SagaStatus::Completed, now);
+            }
+            saga.step_index += 1;
+            let next = definition.steps[saga.step_index as usize].name;
+            next.clone_into(&mut saga.current_step);
+            record_step(tx, saga, now, "done", step, None)?;
+        } else {
+            if definition.steps[saga.step_index as usize].compensate.is_some() {
+                tx.announce(Notice::SagaStep {
+                    saga_type: definition.saga_type,
+                    step: definition.steps[saga.step_index as usize].name,
+                    compensated: true,
+                });
+            }
+            if saga.step_index == 0 {
+                saga.current_step = step;
+                record(tx, saga, now, "compensated", None)?;
+                return end(tx, definition, saga, SagaStatus::Compensated, now);
+            }
+            saga.step_index -= 1;
+            let next = definition.steps[saga.step_index as usize].name;
+            next.clone_into(&mut saga.current_step);
+            record_step(tx, saga, now, "compensated", step, None)?;
+        }
+        saga.updated_at = now;
+        table::update(tx, saga)?;
+        Ok(Next::Runnable)
+    }
+
+    fn step_failed(
+        &self,
+        tx: &mut Tx<'_>,
+        definition: &'static Definition,
+        saga: &mut SagaRow,
+        now: Timestamp,
+        why: &Reason,
+        retryable: bool,
+    ) -> Result<Next> {
+        saga.error_message = Some(why.to_string());
+        // The way back, and a saga that persists, are retried for as long as it takes.
+        let persists = saga.status == SagaStatus::Compensating || definition.on_failure == OnFailure::Persist;
+        if retryable && (persists || saga.retry_count < self.retry.retries) {
+            let at = now.after(self.retry.pause(saga.retry_count));
+            saga.retry_count += 1;
+            saga.retry_at = Some(at);
+            saga.wait_reason = Some("RETRY_PAUSE".to_owned());
+            let deadline = saga.timeout_at.filter(|_| saga.status == SagaStatus::Running);
+            saga.due_at = Some(deadline.map_or(at, |deadline| deadline.min(at)));
+            tx.announce(Notice::SagaStep {
+                saga_type: definition.saga_type,
+                step: definition.steps[saga.step_index as usize].name,
+                compensated: false,
+            });
+            return finish(tx, saga, now, "retry", Some(why.to_string()));
+        }
+        if persists {
+            attention(saga, why.to_string());
+            return finish(tx, saga, now, "attention", Some(why.to_string()));
+        }
+        turn(tx, definition, saga, Cause::Failed, why.to_string(), now)
+    }
+
+    /// Turns a running saga round because somebody asked for it. Others are left alone.
+    pub fn cancel(&self, tx: &mut Tx<'_>, saga_id: &SagaId, why: &str, now: Timestamp) -> Result<()> {
+        let Some(mut saga) = table::find(tx, saga_id)? else { return Ok(()) };
+        match (saga.status, self.registry.of(&saga)) {
+            (SagaStatus::Running, Some(definition)) => {
+                let next = turn(tx, definition, &mut saga, Cause::Cancelled, why.to_owned(), now)?;
+                if next == Next::Runnable {
+                    tx.announce(Notice::SagaRunnable(saga_id.clone()));
+                }
+            }
+            (SagaStatus::Running, None) | (SagaStatus::NeedsAttention, _) => {
+                supersede(tx, &mut saga, why, now)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// An operator lets a saga that needs attention go on where it stopped.
+    pub fn resume(
+        &self,
+        tx: &mut Tx<'_>,
+        saga_id: &SagaId,
+        now: Timestamp,
+    ) -> std::result::Result<(), VerbError> {
+        let mut saga = table::find(tx, saga_id)?.ok_or(VerbError::NotFound)?;
+        match saga.status {
+            SagaStatus::NeedsAttention => {
+                saga.status = saga.resume_status.take().unwrap_or(SagaStatus::Running);
+                // The way forward gets its whole time again: the operator said go.
+                if let (SagaStatus::Running, Some(definition)) = (saga.status, self.registry.of(&saga)) {
+                    saga.timeout_at = definition.timeout.map(|timeout| now.after(timeout));
+                }
+            }
+            // Ends a pause, and looks again at what it waits for.
+            SagaStatus::Running | SagaStatus::Compensating => {}
+            status => return Err(VerbError::Status(status.name(), "resumed")),
+        }
+        saga.retry_count = 0;
+        saga.retry_at = saga.retry_at.map(|_| now);
+        saga.due_at = Some(now);
+        finish(tx, &mut saga, now, "resumed", None)?;
+        tx.announce(Notice::SagaRunnable(saga_id.clone()));
+        Ok(())
+    }
+
+    /// An operator turns a saga round.
+    pub fn compensate(
+        &self,
+        tx: &mut Tx<'_>,
+        saga_id: &SagaId,
+        now: Timestamp,
+    ) -> std::result::Result<(), VerbError> {
+        let mut saga = table::find(tx, saga_id)?.ok_or(VerbError::NotFound)?;
+        let definition = self.registry.of(&saga);
+        match (saga.status, definition) {
+            (SagaStatus::Running | SagaStatus::NeedsAttention, Some(definition))
+                if definition.can_compensate() =>
+            {
+                saga.status = SagaStatus::Running;
+                saga.resume_status = None;
+                turn(
+                    tx,
+                    definition,
+                    &mut saga,
+                    Cause::Cancelled,
+                    "an operator asked for it".to_owned(),
+                    now,
+                )?;
+                tx.announce(Notice::SagaRunnable(saga_id.clone()));
+                Ok(())
+            }
+            (status, _) => Err(VerbError::Status(status.name(), "compensated")),
+        }
+    }
+
+    /// A step function panicked, or its rows cannot be read: the saga stops for an
+    /// operator, and no other saga is held up.
+    pub fn stop_for_attention(tx: &mut Tx<'_>, saga_id: &SagaId, why: &str, now: Timestamp) -> Result<()> {
+        let Some(mut saga) = table::find(tx, saga_id)? else { return Ok(()) };
+        if saga.status.is_terminal() || saga.status == SagaStatus::NeedsAttention {
+            return Ok(());
+        }
+        attention(&mut saga, why.to_owned());
+        finish(tx, &mut saga, now, "attention", Some(why.to_owned())).map(|_| ())
+    }
+}
+
+fn call(
+    tx: &mut Tx<'_>,
+    function: StepFunction,
+    saga: &mut SagaRow,
+    now: Timestamp,
+    is_retry: bool,
+) -> Result<StepOutcome> {
+    function(&mut StepContext { tx, now, saga, is_retry })
+}
+
+/// Turns a running saga round, or ends it where nothing can be undone.
+fn turn(
+    tx: &mut Tx<'_>,
+    definition: &'static Definition,
+    saga: &mut SagaRow,
+    cause: Cause,
+    why: String,
+    now: Timestamp,
+) -> Result<Next> {
+    saga.cause = Some(cause);
+    if cause != Cause::Cancelled {
+        saga.failed_step = Some(saga.current_step.clone());
+    }
+    saga.error_message = Some(why.clone());
+    saga.retry_count = 0;
+    saga.retry_at = None;
+    saga.wait_reason = None;
+    if !definition.can_compensate() {
+        record(tx, saga, now, "failed", Some(why))?;
+        let status = if cause == Cause::Timeout { SagaStatus::Timeout } else { SagaStatus::Failed };
+        return end(tx, definition, saga, status, now);
+    }
+    saga.status = SagaStatus::Compensating;
+    saga.due_at = Some(now);
+    finish(tx, saga, now, "turned", Some(format!("{}: {why}", cause.name())))?;
+    Ok(Next::Runnable)
+}
+
+fn end(
+    tx: &mut Tx<'_>,
+    definition: &'static Definition,
+    saga: &mut SagaRow,
+    status: SagaStatus,
+    now: Timestamp,
+) -> Result<Next> {
+    saga.status = status;
+    saga.ended_at = Some(now);
+    saga.due_at = None;
+    saga.retry_at = None;
+    saga.wait_reason = None;
+    (definition.at_end)(&mut StepContext { tx, now, saga, is_retry: false })?;
+    let result = match (status, saga.cause) {
+        (SagaStatus::Completed, _) => "completed",
+        (_, Some(Cause::Timeout)) => "timeout",
+        (_, Some(Cause::Cancelled)) => "cancelled",
+        _ => "failed",
+    };
+    announce_end(tx, saga, result, now);
+    finish(tx, saga, now, "ended", Some(status.name().to_owned()))
+}
+
+/// Another saga of the device took over from one that could not go on.
+fn supersede(tx: &mut Tx<'_>, saga: &mut SagaRow, why: &str, now: Timestamp) -> Result<()> {
+    saga.status = SagaStatus::Abandoned;
+    saga.cause = Some(Cause::Cancelled);
+    saga.ended_at = Some(now);
+    saga.due_at = None;
+    announce_end(tx, saga, "cancelled", now);
+    finish(tx, saga, now, "ended", Some(format!("ABANDONED: {why}"))).map(|_| ())
+}
+
+fn announce_end(tx: &mut Tx<'_>, saga: &SagaRow, result: &'static str, now: Timestamp) {
+    let duration_ms = u64::try_from(now.since(saga.started_at).as_millis()).unwrap_or(u64::MAX);
+    tx.announce(Notice::SagaEnded(Box::new(SagaEnd {
+        saga_type: saga.saga_type.clone(),
+        result,
+        duration_ms,
+    })));
+}
+
+fn attention(saga: &mut SagaRow, why: String) {
+    tracing::error!(saga = %saga.saga_id, step = saga.current_step, why, "saga needs attention");
+    saga.resume_status = Some(saga.status);
+    saga.status = SagaStatus::NeedsAttention;
+    saga.error_message = Some(why);
+    saga.wait_reason = Some("OPERATOR".to_owned());
+    saga.retry_at = None;
+    saga.due_at = None;
+}
+
+/// Records what happened and writes the saga back.
+fn finish(
+    tx: &mut Tx<'_>,
+    saga: &mut SagaRow,
+    now: Timestamp,
+    kind: &'static str,
+    detail: Option<String>,
+) -> Result<Next> {
+    record(tx, saga, now, kind, detail)?;
+    saga.updated_at = now;
+    table::update(tx, saga)?;
+    announce_due(tx, saga);
+    Ok(Next::Rests)
+}
+
+fn announce_due(tx: &mut Tx<'_>, saga: &SagaRow) {
+    if let Some(at) = saga.due_at {
+        tx.announce(Notice::SagaDue(at));
+    }
+}
+
+fn record(
+    tx: &mut Tx<'_>,
+    saga: &mut SagaRow,
+    now: Timestamp,
+    kind: &'static str,
+    detail: Option<String>,
+) -> Result<()> {
+    let step = saga.current_step.clone();
+    record_step(tx, saga, now, kind, step, detail)
+}
+
+fn record_step(
+    tx: &mut Tx<'_>,
+    saga: &mut SagaRow,
+    now: Timestamp,
+    kind: &'static str,
+    step: String,
+    detail: Option<String>,
+) -> Result<()> {
+    saga.event_count += 1;
+    let event = SagaEvent { seq: saga.event_count, at: now, kind: kind.to_owned(), step, detail };
+    table::insert_event(tx, &saga.saga_id, &event)
+}
