@@ -16,7 +16,7 @@ fn a_boot_brings_up_services_in_order_and_completes() {
     phone.boot(&[
         "qemu=1",
         "androidboot.hardware=redroid",
-        "androidboot.phonesim_boot_ms=1000",
+        "androidboot.phonesim_boot_ms=3000",
         "androidboot.serialno=cp-7",
         "androidboot.redroid_width=360",
         "androidboot.redroid_height=640",
@@ -188,6 +188,6 @@ fn adbd_goes_away_for_the_ordered_time_and_comes_back() {
     let gone = Instant::now();
     assert!(!is_sleeping(phone.adbds()[0]));
     wait_until("adbd back", || phone.adbds().len() == 2);
-    assert!(gone.elapsed() > Duration::from_millis(1500));
+    assert!(gone.elapsed() > Duration::from_secs(1));
     assert_eq!(phone.property("sys.boot_completed"), "1");
 }
