@@ -180,7 +180,7 @@ impl Engine {
             None => StepOutcome::Done,
         };
         match outcome {
-            StepOutcome::Done => self.step_done(tx, definition, &mut saga, now),
+            StepOutcome::Done => Self::step_done(tx, definition, &mut saga, now),
             StepOutcome::Wait(what) => {
                 let told = saga.wait_reason.as_deref() == Some(what);
                 saga.wait_reason = Some(what.to_owned());
@@ -199,7 +199,6 @@ impl Engine {
     }
 
     fn step_done(
-        &self,
         tx: &mut Tx<'_>,
         definition: &'static Definition,
         saga: &mut SagaRow,
