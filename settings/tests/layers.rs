@@ -1,5 +1,7 @@
 //! What a daemon's operator meets: layers, origins, and errors that name the key.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use phonefleet_settings::{Loader, Origin, Secret, SettingsError};
 use serde::{Deserialize, Serialize};
 

@@ -9,6 +9,9 @@
 //! in memory. Every list and every removal is bounded to containers that carry the own
 //! host's label.
 
+pub mod docker;
+pub mod redroid;
+
 use async_trait::async_trait;
 use phonefleet_protocol::id::{DeviceId, HostId};
 use phonefleet_protocol::time::Timestamp;
