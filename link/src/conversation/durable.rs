@@ -48,18 +48,46 @@ pub(super) struct PeerTx<'a, 'tx, N, D> {
 }
 
 impl<N, D: Domain<N>> PeerTx<'_, '_, N, D> {
-    /// Begins the own log, or begins it anew, with all that the domain knows.
+    /// Begins the own log, or begins it anew.
     pub fn begin_epoch(&mut self) -> Result<LogHead, rusqlite::Error> {
-        D::LOG.open(self.tx, self.peer, Epoch(self.seed), self.now)?;
+        begin_epoch(self.tx, self.domain, self.peer, Epoch(self.seed), self.now)?;
         // Weyl's sequence: never the same twice.
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        for item in self.domain.snapshot(self.tx, self.peer, self.now)? {
-            D::LOG.append(self.tx, self.peer, item.labels(), &item.item, self.now)?;
-        }
         self.tally.wrote = true;
         self.tally.forked = true;
         self.head()
     }
+}
+
+fn begin_epoch<N, D: Domain<N>>(
+    tx: &mut Tx<'_, N>,
+    domain: &D,
+    peer: &str,
+    epoch: Epoch,
+    now: Timestamp,
+) -> Result<(), rusqlite::Error> {
+    D::LOG.open(tx, peer, epoch, now)?;
+    for item in domain.snapshot(tx, peer, now)? {
+        D::LOG.append(tx, peer, item.labels(), &item.item, now)?;
+    }
+    Ok(())
+}
+
+/// Begins the own log for `peer` with a snapshot, unless it was begun before; `epoch` is a
+/// fresh random number. A conversation does so by itself when it starts to run; whoever
+/// appends items before that calls this first. Returns whether it began it.
+pub fn begin_log<N, D: Domain<N>>(
+    tx: &mut Tx<'_, N>,
+    domain: &D,
+    peer: &str,
+    epoch: Epoch,
+    now: Timestamp,
+) -> Result<bool, rusqlite::Error> {
+    let missing = D::LOG.head(tx, peer)?.is_none();
+    if missing {
+        begin_epoch(tx, domain, peer, epoch, now)?;
+    }
+    Ok(missing)
 }
 
 impl<N, D: Domain<N>> LogRead for PeerTx<'_, '_, N, D> {

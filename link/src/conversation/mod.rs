@@ -20,18 +20,17 @@
 mod durable;
 mod handle;
 mod reapply;
-#[cfg(test)]
-mod tests;
 
 use crate::domain::Domain;
 use crate::transport::{Delivery, Outgoing, Transport};
+pub use durable::begin_log;
 use durable::{PeerTx, Tally};
 pub use handle::{ConversationHandle, ConversationStatus};
 use handle::{QUEUE_MESSAGES, Shared};
 use phonefleet_protocol::id::IdSource;
 use phonefleet_protocol::stream::message::Introduction;
 use phonefleet_protocol::stream::sender::Regression;
-use phonefleet_protocol::stream::{Endpoint, Message, Notice};
+use phonefleet_protocol::stream::{Endpoint, Epoch, Message, Notice};
 use phonefleet_protocol::time::Clock;
 use phonefleet_store::stream_log::LogReader;
 use phonefleet_store::{ReadError, Store, WriteError, rusqlite};
@@ -209,11 +208,9 @@ impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
         let (introduction, regression) = (self.options.introduction.clone(), self.options.regression);
         let (now, seed) = (self.clock.now(), self.ids.random());
         let job = move |tx: &mut phonefleet_store::Tx<'_, N>| {
+            begin_log(tx, &*domain, &peer, Epoch(seed), now)?;
             let mut durable =
                 PeerTx { tx, domain: &*domain, peer: &peer, now, seed, tally: Tally::default() };
-            if D::LOG.head(durable.tx, &peer)?.is_none() {
-                durable.begin_epoch()?;
-            }
             let acknowledged = D::LOG.acknowledged(durable.tx, &peer)?;
             let mut endpoint = Endpoint::new(introduction.clone(), regression, acknowledged);
             endpoint.load(&mut durable)?;

@@ -22,8 +22,6 @@
 
 mod address;
 mod connection;
-#[cfg(test)]
-mod tests;
 mod tls;
 
 use crate::transport::{Delivery, Incoming, NotConnected, Outgoing, Transport};
