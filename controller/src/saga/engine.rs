@@ -496,3 +496,6 @@ fn record_step(
     let event = SagaEvent { seq: saga.event_count, at: now, kind: kind.to_owned(), step, detail };
     table::insert_event(tx, &saga.saga_id, &event)
 }
+
+#[cfg(test)]
+mod tests;
