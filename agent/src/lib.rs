@@ -1,5 +1,10 @@
 //! The daemon on a phone host.
 
 pub mod adb;
+pub mod agent;
 pub mod host;
+pub mod link;
+pub mod phone;
+pub mod port;
 pub mod runtime;
+pub mod store;

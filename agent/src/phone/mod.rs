@@ -1,0 +1,1 @@
+//! The reconciler: brings one phone to its desired state.

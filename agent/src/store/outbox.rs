@@ -1,0 +1,30 @@
+//! Events for the controller, written in the transaction that they tell of.
+
+use super::{CONTROLLER, Notice, Tx, unwritable};
+use phonefleet_protocol::event::Event;
+use phonefleet_protocol::id::DeviceId;
+use phonefleet_protocol::item::Item;
+use phonefleet_protocol::time::Timestamp;
+use phonefleet_store::rusqlite::{self, Connection};
+use phonefleet_store::stream_log::{EVENT_OUTBOX, Labels};
+
+/// Appends an event about a device and returns its number.
+pub fn append(
+    tx: &mut Tx<'_>,
+    device: DeviceId,
+    event: &Event,
+    now: Timestamp,
+) -> Result<u64, rusqlite::Error> {
+    let item = event.encode().map_err(unwritable)?;
+    let labels =
+        Labels { aggregate_type: "device", aggregate_id: &device.to_string(), event_type: event.kind() };
+    let number = EVENT_OUTBOX.append(tx, CONTROLLER, labels, &item, now)?;
+    tx.announce(Notice::OutboxGrew);
+    Ok(number)
+}
+
+/// Events that the controller is not known to have, and when the oldest was written.
+pub fn pending(connection: &Connection) -> Result<(u64, Option<Timestamp>), rusqlite::Error> {
+    let acknowledged = EVENT_OUTBOX.acknowledged(connection, CONTROLLER)?;
+    EVENT_OUTBOX.pending(connection, CONTROLLER, acknowledged)
+}
