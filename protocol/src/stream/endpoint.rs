@@ -12,6 +12,7 @@ use super::receiver::{Verdict, judge};
 use super::sender::{CursorMeaning, CursorSource, GO_BACK_FIRST, GO_BACK_MOST, Regression, Sender};
 use crate::limits::{FRAME_BYTES, FRAME_ITEMS};
 use serde_json::value::RawValue;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Why a log no longer fits what the other end has of it.
@@ -110,6 +111,10 @@ pub trait Durable: LogRead {
 /// either side, their answers to each other's answers cannot become a storm.
 const HELLO_GAP: Duration = Duration::from_millis(100);
 
+/// Sessions of the peer that are remembered in one connection. More than one when hellos come
+/// late, or when clones speak in turn: only the first hello of each is a beginning.
+const PEERS: usize = 4;
+
 /// A hello that is due, and after which wait again; `None` says it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Due {
@@ -126,7 +131,8 @@ pub struct Endpoint {
     hello_said: Option<Duration>,
     /// The peer has answered this session.
     heard: bool,
-    peer: Option<Peer>,
+    /// Sessions of the peer heard in this connection, the newest heard last.
+    peers: VecDeque<Peer>,
     sender: Sender,
     cursor: Option<Position>,
     ack_due: bool,
@@ -134,7 +140,7 @@ pub struct Endpoint {
     refuse: Option<Epoch>,
 }
 
-/// The peer as its newest hello told.
+/// One session of the peer, as its newest hello told.
 #[derive(Clone, Copy, Debug)]
 struct Peer {
     session: u64,
@@ -160,7 +166,7 @@ impl Endpoint {
             hello: None,
             hello_said: None,
             heard: false,
-            peer: None,
+            peers: VecDeque::new(),
             sender: Sender::new(acknowledged, regression),
             cursor: None,
             ack_due: false,
@@ -176,7 +182,7 @@ impl Endpoint {
 
     /// Whether the peer has introduced itself in this connection and is welcome.
     pub fn is_open(&self) -> bool {
-        self.peer.is_some_and(|peer| peer.admitted)
+        self.peers.back().is_some_and(|peer| peer.admitted)
     }
 
     /// Changes what the next hello says, such as a new host report.
@@ -187,7 +193,7 @@ impl Endpoint {
     /// A connection stands. `session` is a fresh random number.
     pub fn connected(&mut self, now: Duration, session: u64) {
         self.session = Some(session);
-        self.peer = None;
+        self.peers.clear();
         self.heard = false;
         self.hello = Some(Due { at: now, wait: Some(GO_BACK_FIRST) });
         self.hello_said = None;
@@ -199,7 +205,7 @@ impl Endpoint {
     /// The connection is gone: nothing is sent until [`Self::connected`].
     pub fn disconnected(&mut self) {
         self.session = None;
-        self.peer = None;
+        self.peers.clear();
         self.hello = None;
     }
 
@@ -250,7 +256,8 @@ impl Endpoint {
         durable: &mut D,
         notices: &mut Vec<Notice>,
     ) -> Result<(), D::Error> {
-        let known = self.peer.filter(|peer| peer.session == hello.session);
+        let known = self.peers.iter().position(|peer| peer.session == hello.session);
+        let known = known.and_then(|index| self.peers.remove(index));
         self.heard |= hello.answers.map(|session| session.0) == self.session;
         let admission = match PROTOCOL.common(hello.introduction.protocol) {
             Some(_) => durable.admit(hello)?,
@@ -263,7 +270,10 @@ impl Endpoint {
             )),
         };
         let admitted = admission == Admission::Welcome;
-        self.peer = Some(Peer { session: hello.session, admitted });
+        if self.peers.len() == PEERS {
+            self.peers.pop_front();
+        }
+        self.peers.push_back(Peer { session: hello.session, admitted });
         if known.is_none() || !hello.settled {
             // The peer waits for an answer. Once it has answered this end, it is the one that
             // repeats: said again from here too, the hellos would never end.
@@ -381,7 +391,7 @@ impl Endpoint {
         if let Some(hello) = self.hello.filter(|hello| hello.at <= now) {
             let message = Message::Hello(Box::new(Hello {
                 session,
-                answers: self.peer.map(|peer| Epoch(peer.session)),
+                answers: self.peers.back().map(|peer| Epoch(peer.session)),
                 settled: self.heard,
                 introduction: self.introduction.clone(),
                 log: log.head()?,

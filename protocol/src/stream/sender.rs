@@ -217,3 +217,30 @@ impl Sender {
         CursorMeaning::WentBack(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_forgotten_with_the_connection() {
+        let second = Duration::from_secs(1);
+        let mut sender = Sender::new(0, Regression::Replay);
+        sender.sent(second, 3);
+        assert!(sender.tick(second * 2), "a second later");
+        sender.sent(second * 2, 3);
+        assert_eq!(sender.deadline(), Some(second * 4), "twice as long");
+        sender.connected();
+        sender.sent(second * 10, 3);
+        assert_eq!(sender.deadline(), Some(second * 11), "a second again");
+    }
+
+    #[test]
+    fn another_epoch_begins_at_its_first_item() {
+        let mut sender = Sender::new(5, Regression::Replay);
+        sender.follow(Epoch(1));
+        assert_eq!((sender.acknowledged(), sender.wants_page_after()), (5, Some(5)));
+        sender.follow(Epoch(2));
+        assert_eq!((sender.acknowledged(), sender.wants_page_after()), (0, Some(0)));
+    }
+}

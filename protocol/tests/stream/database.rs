@@ -72,6 +72,8 @@ pub struct Database {
     pub acknowledged: u64,
     /// Rows a page has at most: small, so that a few items are many frames.
     page: usize,
+    /// Whether hellos are refused.
+    pub refuses: bool,
     /// What this end owns and tells of.
     pub state: State,
     cursor: Option<Position>,
@@ -94,6 +96,7 @@ impl Database {
             rows: VecDeque::new(),
             acknowledged: 0,
             page,
+            refuses: false,
             state: State::new(),
             cursor: None,
             retired: BTreeSet::new(),
@@ -106,7 +109,8 @@ impl Database {
         database
     }
 
-    fn open(&mut self, epoch: Epoch) {
+    /// Begins a new epoch, with a snapshot.
+    pub fn open(&mut self, epoch: Epoch) {
         self.epoch = epoch;
         self.floor = (0, Chain::genesis(epoch));
         self.rows.clear();
@@ -321,6 +325,6 @@ impl Durable for Transaction<'_> {
 
     fn admit(&mut self, _hello: &Hello) -> Result<Admission, Broken> {
         self.burn()?;
-        Ok(Admission::Welcome)
+        Ok(if self.work.refuses { Admission::Refused("busy".to_owned()) } else { Admission::Welcome })
     }
 }

@@ -8,10 +8,14 @@
 //! * [`history`]: what can happen. * [`world`]: ends, channel and clock, to which it happens; how they heal.
 //! * [`properties`]: the claims, over random histories. * [`planted`]: bugs put in on purpose,
 //!   which the same claims must find.
+//! * [`scenarios`]: single stories. * [`wire`]: versions, unknown fields, hostile bytes.
+
 mod channel;
 mod database;
 mod history;
 mod model;
 mod planted;
 mod properties;
+mod scenarios;
+mod wire;
 mod world;

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 /// How long a healed world may take to come to rest: the longest waits for a hello and for an
 /// acknowledgement, one after the other, and some.
-const REST: Duration = Duration::from_secs(90);
+pub const REST: Duration = Duration::from_secs(90);
 
-/// Messages that a healed world may need to come to rest, for `rows` kept rows.
+/// Messages that a healed world may need to come to rest, for so many kept rows and so many
+/// messages that are on their way when it begins.
 fn messages(rows: u64, waiting: u64) -> u64 {
-    40 + 6 * rows + 4 * waiting
+    20 + 6 * rows + 4 * waiting
 }
 
 fn side() -> impl Strategy<Value = Side> {

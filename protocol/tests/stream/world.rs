@@ -7,7 +7,7 @@ use crate::history::{Action, Outcome};
 use crate::planted::{self, Fault};
 use phonefleet_protocol::stream::message::{Introduction, PROTOCOL};
 use phonefleet_protocol::stream::sender::Regression;
-use phonefleet_protocol::stream::{Endpoint, Message};
+use phonefleet_protocol::stream::{Endpoint, Epoch, Message};
 use std::time::Duration;
 
 /// One program and its database.
@@ -349,6 +349,26 @@ impl World {
     /// Messages on their way.
     pub fn waiting(&self) -> u64 {
         Side::BOTH.into_iter().map(|side| self.channel.waiting(side) as u64).sum()
+    }
+
+    /// The database of a side that has one.
+    pub fn database(&mut self, side: Side) -> &mut Database {
+        &mut self.ends[side.index()][0].database
+    }
+
+    /// A side gives up its log without its endpoint.
+    pub fn fork(&mut self, side: Side) {
+        let epoch = Epoch(self.ledger.fresh());
+        self.database(side).open(epoch);
+        let end = &mut self.ends[side.index()][0];
+        end.endpoint.log_grew();
+        self.ledger.committed(&end.database);
+        self.pump(side, 0);
+    }
+
+    /// Messages handed to the channel since the start.
+    pub fn said(&self) -> u64 {
+        self.channel.said
     }
 
     /// Rows in both logs together.
