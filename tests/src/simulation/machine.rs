@@ -1,0 +1,197 @@
+//! Containers, phones, ports and data of one machine.
+
+use phonefleet_agent::runtime::{Container, ContainerSpec, ContainerState, EngineEvent, LABEL_HOST};
+use phonefleet_protocol::id::DeviceId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// How the engine fails one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineFault {
+    /// Does nothing and says that it is not available.
+    Unavailable,
+    /// Does the work and then says that it is not available.
+    DoneButUnavailable,
+    /// Does nothing and refuses for good.
+    Refused,
+    /// Does nothing and does not answer for so long; then it is not available.
+    Hang(Duration),
+}
+
+/// Which call of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// Create a container.
+    Create,
+    /// Start it.
+    Start,
+    /// Kill it.
+    Kill,
+    /// Remove it.
+    Remove,
+    /// Look at it.
+    Inspect,
+    /// List all.
+    List,
+}
+
+/// One machine; a cheap handle.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub containers: BTreeMap<String, Phone>,
+    pub containers_ever: u64,
+    pub engine_down: bool,
+    pub faults: Vec<(Call, u64, EngineFault)>,
+    pub calls: BTreeMap<Call, u64>,
+    pub watchers: Vec<(String, mpsc::UnboundedSender<EngineEvent>)>,
+    pub strangers: BTreeSet<u16>,
+    pub data: BTreeSet<(DeviceId, u32)>,
+    pub starts: BTreeMap<DeviceId, u64>,
+}
+
+/// A container and the phone in it.
+#[derive(Clone, Debug)]
+pub struct Phone {
+    /// As the engine shows it.
+    pub container: Container,
+    /// What it was created from.
+    pub spec: ContainerSpec,
+    /// When it was started last.
+    pub started: Option<Instant>,
+}
+
+impl Phone {
+    /// The value of a boot argument.
+    pub fn argument(&self, key: &str) -> Option<&str> {
+        self.spec.command.iter().find_map(|argument| argument.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    /// Whether the fault was ordered; with its parameter.
+    pub fn fault(&self, name: &str) -> Option<Option<u64>> {
+        self.argument("androidboot.phonesim_fault")?.split(',').find_map(|fault| {
+            let (known, parameter) = fault.split_once(':').unwrap_or((fault, ""));
+            (known == name).then(|| parameter.parse().ok())
+        })
+    }
+
+    /// How long its boot takes.
+    pub fn boot_time(&self) -> Duration {
+        let given = self.argument("androidboot.phonesim_boot_ms").and_then(|text| text.parse().ok());
+        Duration::from_millis(given.unwrap_or(1500))
+    }
+
+    /// Whether its boot is complete.
+    pub fn has_booted(&self) -> bool {
+        self.fault("boot_hang").is_none()
+            && self.is_running()
+            && self.started.is_some_and(|at| at.elapsed() >= self.boot_time())
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.container.state == ContainerState::Running
+    }
+}
+
+impl Machine {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The engine goes away, or comes back. Containers run on.
+    pub fn set_engine_down(&self, down: bool) {
+        let mut state = self.lock();
+        state.engine_down = down;
+        if down {
+            state.watchers.clear();
+        }
+    }
+
+    /// The `nth` call of that kind from now on, counted from 1, fails like this.
+    pub fn fail(&self, call: Call, nth: u64, fault: EngineFault) {
+        let mut state = self.lock();
+        let number = state.calls.get(&call).copied().unwrap_or(0) + nth;
+        state.faults.push((call, number, fault));
+    }
+
+    /// Something that is none of ours takes a port.
+    pub fn occupy(&self, port: u16) {
+        self.lock().strangers.insert(port);
+    }
+
+    /// Every container, whoever's it is.
+    pub fn phones(&self) -> Vec<Phone> {
+        self.lock().containers.values().cloned().collect()
+    }
+
+    /// The container of a device.
+    pub fn phone(&self, device: DeviceId) -> Option<Phone> {
+        self.lock().containers.values().find(|phone| phone.container.device() == Some(device)).cloned()
+    }
+
+    /// Devices that have data, with their data epochs.
+    pub fn data(&self) -> Vec<(DeviceId, u32)> {
+        self.lock().data.iter().copied().collect()
+    }
+
+    /// Ports that containers have bound.
+    pub fn bound_ports(&self) -> Vec<u16> {
+        self.lock().bound_ports()
+    }
+
+    /// How often the containers of a device were started.
+    pub fn starts(&self, device: DeviceId) -> u64 {
+        self.lock().starts.get(&device).copied().unwrap_or(0)
+    }
+
+    /// Somebody removes a device's container behind our back.
+    pub fn remove_behind_back(&self, device: DeviceId) {
+        let mut state = self.lock();
+        state.containers.retain(|_, phone| phone.container.device() != Some(device));
+        state.tell(&device.to_string(), device);
+    }
+
+    /// A phone's container dies with this exit code.
+    pub fn die(&self, device: DeviceId, code: i64) {
+        let id = self.phone(device).map(|phone| phone.container.id);
+        if let Some(id) = id {
+            self.exit(&id, None, code);
+        }
+    }
+
+    /// Ends a container, if it still runs since `started`.
+    pub(super) fn exit(&self, id: &str, started: Option<Instant>, code: i64) {
+        let mut state = self.lock();
+        let Some(phone) = state.containers.get_mut(id) else { return };
+        if !phone.is_running() || started.is_some_and(|at| phone.started != Some(at)) {
+            return;
+        }
+        phone.container.state = ContainerState::Exited { code, out_of_memory: false };
+        let host = phone.container.labels.get(LABEL_HOST).cloned().unwrap_or_default();
+        if let Some(device) = phone.container.device() {
+            state.tell(&host, device);
+        }
+    }
+}
+
+impl State {
+    pub fn bound_ports(&self) -> Vec<u16> {
+        self.containers.values().filter(|phone| phone.is_running()).map(|phone| phone.spec.adb_port).collect()
+    }
+
+    /// Tells whoever watches that a container changed. An unknown host is told to all.
+    pub fn tell(&mut self, host: &str, device: DeviceId) {
+        let known = self.watchers.iter().any(|(watched, _)| watched == host);
+        self.watchers.retain(|(watched, watcher)| {
+            (known && watched != host) || watcher.send(EngineEvent::Container(device)).is_ok()
+        });
+    }
+}
