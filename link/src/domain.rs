@@ -53,8 +53,10 @@ impl LogItem {
 /// A daemon's side of every conversation. `N` is what it announces after commits.
 ///
 /// `peer` names the other end and, at the same time, the own log for it: the host id on
-/// the controller, a constant on the agent. An error of SQLite means that nothing of the
-/// transaction stands, and that the item comes again.
+/// the controller, a constant on the agent. A failing database (full, busy, broken) means
+/// that nothing of the transaction stands, and that the item comes again. An error about
+/// the item's data (a broken constraint, a value of the wrong type), and a panic, would
+/// come again with it for ever: they refuse the item.
 pub trait Domain<N>: Send + Sync + 'static {
     /// The table of the own logs.
     const LOG: StreamLog;

@@ -29,7 +29,7 @@ pub struct Outgoing {
 pub enum Incoming {
     /// Connected, and subscribed to everything that was asked for.
     Connected,
-    /// The connection is gone; another attempt follows by itself.
+    /// The connection is gone, or an attempt to connect failed; another follows by itself.
     Disconnected {
         /// Why, for the log.
         why: String,

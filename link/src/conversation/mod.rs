@@ -14,50 +14,36 @@
 //! and the peer sends them again.
 //!
 //! The acknowledged number is written along with other work, or after
-//! `PERSIST_AFTER`: on its own it would cost one more fsync for each event at low load, and
+//! 10 s: on its own it would cost one more fsync for each event at low load, and
 //! it is only a head start, because the peer's hello tells the truth.
 
 mod durable;
+mod failure;
 mod handle;
 mod reapply;
+mod receiving;
+mod sending;
 
 use crate::domain::Domain;
-use crate::transport::{Delivery, Outgoing, Transport};
+use crate::transport::Transport;
 pub use durable::begin_log;
 use durable::{PeerTx, Tally};
+pub use failure::ConversationError;
+use failure::{BACK_OFF_FIRST, Failure};
 pub use handle::{ConversationHandle, ConversationStatus};
 use handle::{QUEUE_MESSAGES, Shared};
 use phonefleet_protocol::id::IdSource;
 use phonefleet_protocol::stream::message::Introduction;
 use phonefleet_protocol::stream::sender::Regression;
-use phonefleet_protocol::stream::{Endpoint, Epoch, Message, Notice};
+use phonefleet_protocol::stream::{Endpoint, Epoch};
 use phonefleet_protocol::time::Clock;
-use phonefleet_store::stream_log::LogReader;
-use phonefleet_store::{ReadError, Store, WriteError, rusqlite};
+use phonefleet_store::{Store, Tx};
 pub use reapply::reapply_known;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
-
-/// Items of one write job, but for the last message's: some 10 ms of the writer, in which
-/// the jobs of other peers and of the API wait.
-const JOB_ITEMS: usize = 1024;
-/// Frames of one read job: half a megabyte in memory at most.
-const READ_FRAMES: usize = 4;
-/// First wait after the database failed; doubles up to [`BACK_OFF_MOST`].
-const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
-/// Longest wait after the database failed.
-const BACK_OFF_MOST: Duration = Duration::from_secs(5);
-/// When an acknowledgement is written at the latest.
-const PERSIST_AFTER: Duration = Duration::from_secs(10);
-/// When a transport that refused a message while it was said to stand is tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Shortest time between two lines about malformed messages.
-const COMPLAIN_AFTER: Duration = Duration::from_secs(10);
-
-type Failure = WriteError<rusqlite::Error>;
+use tokio::time::{Instant, sleep_until};
 
 /// Who talks with whom.
 #[derive(Clone, Debug)]
@@ -70,25 +56,6 @@ pub struct ConversationOptions {
     pub introduction: Introduction,
     /// How the own log answers a peer that was restored.
     pub regression: Regression,
-}
-
-/// Why a conversation ended before its handles did. The daemon must start again.
-#[derive(Debug, thiserror::Error)]
-pub enum ConversationError {
-    /// The store is closed.
-    #[error("the conversation with {peer} ends: the database is closed")]
-    Closed {
-        /// The peer.
-        peer: String,
-    },
-    /// A commit failed; nobody knows whether it stands.
-    #[error("the conversation with {peer} ends: a commit failed and its outcome is unknown: {why}")]
-    Unknown {
-        /// The peer.
-        peer: String,
-        /// What the store says.
-        why: String,
-    },
 }
 
 /// The actor of one peer.
@@ -124,14 +91,6 @@ enum Woken {
     Something,
     /// Nobody holds a handle any more.
     Ended,
-}
-
-/// What a job of [`Conversation::handle`] brings back.
-struct Handled {
-    endpoint: Endpoint,
-    notices: Vec<Notice>,
-    tally: Tally,
-    persisted: u64,
 }
 
 impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
@@ -207,7 +166,7 @@ impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
         let (domain, peer) = (Arc::clone(&self.domain), Arc::clone(&self.peer));
         let (introduction, regression) = (self.options.introduction.clone(), self.options.regression);
         let (now, seed) = (self.clock.now(), self.ids.random());
-        let job = move |tx: &mut phonefleet_store::Tx<'_, N>| {
+        let job = move |tx: &mut Tx<'_, N>| {
             begin_log(tx, &*domain, &peer, Epoch(seed), now)?;
             let mut durable =
                 PeerTx { tx, domain: &*domain, peer: &peer, now, seed, tally: Tally::default() };
@@ -247,224 +206,6 @@ impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
         self.linked = false;
     }
 
-    /// Everything that has arrived, within the limits of one job.
-    fn take_batch(&mut self, first: Option<Vec<u8>>) -> Vec<Message> {
-        let (mut batch, mut items) = (Vec::new(), 0);
-        let mut next = first.or_else(|| self.queue.try_recv().ok());
-        let mut taken = 0;
-        while let Some(payload) = next {
-            taken += 1;
-            match Message::decode(&payload) {
-                Ok(message) => {
-                    if let Message::Frame(frame) = &message {
-                        items += frame.items.len();
-                    }
-                    batch.push(message);
-                }
-                Err(error) => self.complain(payload.len(), &error.to_string()),
-            }
-            let full = taken >= QUEUE_MESSAGES || items >= JOB_ITEMS;
-            next = if full { None } else { self.queue.try_recv().ok() };
-        }
-        if !batch.is_empty() && !self.linked {
-            // Late, of a connection that is gone; the endpoint would ignore them one by one.
-            batch.clear();
-        }
-        batch
-    }
-
-    /// Counts a payload that is no message. One line each ten seconds: whoever can publish
-    /// here must not fill the disk with logs.
-    fn complain(&mut self, bytes: usize, error: &str) {
-        let malformed = self.shared.malformed.fetch_add(1, Ordering::Relaxed) + 1;
-        self.shared.fail(format!("a message of {bytes} bytes was ignored: {error}"));
-        let now = Instant::now();
-        if self.complained_at.is_none_or(|at| now >= at + COMPLAIN_AFTER) {
-            self.complained_at = Some(now);
-            tracing::warn!(peer = %self.peer, bytes, error, malformed, "ignored a malformed message");
-        }
-    }
-
-    /// One transaction for all of a batch.
-    async fn handle(&mut self, batch: Vec<Message>) -> Result<(), ConversationError> {
-        let (domain, peer) = (Arc::clone(&self.domain), Arc::clone(&self.peer));
-        let (now, seed, elapsed) = (self.clock.now(), self.ids.random(), self.origin.elapsed());
-        let (origin, persisted) = (self.endpoint.clone(), self.persisted);
-        let job = move |tx: &mut phonefleet_store::Tx<'_, N>| {
-            // The job may run again: each run begins with the endpoint as it was.
-            let mut endpoint = origin.clone();
-            let mut notices = Vec::new();
-            let mut durable =
-                PeerTx { tx, domain: &*domain, peer: &peer, now, seed, tally: Tally::default() };
-            for message in &batch {
-                notices.extend(endpoint.handle(elapsed, message, &mut durable)?);
-            }
-            let PeerTx { tx, tally, .. } = durable;
-            let mut persisted = if tally.forked { 0 } else { persisted };
-            let acknowledged = endpoint.acknowledged();
-            // A number that went back is written at once: retention goes by it.
-            if acknowledged != persisted && (tally.wrote || acknowledged < persisted) {
-                D::LOG.set_acknowledged(tx, &peer, acknowledged)?;
-                persisted = acknowledged;
-            }
-            Ok(Handled { endpoint, notices, tally, persisted })
-        };
-        match self.store.write(job).await {
-            Ok(handled) => self.committed(handled),
-            Err(failure) => self.stumble(failure).await?,
-        }
-        Ok(())
-    }
-
-    fn committed(&mut self, handled: Handled) {
-        let Handled { endpoint, notices, tally, persisted } = handled;
-        self.endpoint = endpoint;
-        self.back_off = BACK_OFF_FIRST;
-        self.persisted = persisted;
-        self.persist_at = match self.persist_at {
-            _ if self.endpoint.acknowledged() == persisted => None,
-            None => Some(Instant::now() + PERSIST_AFTER),
-            due => due,
-        };
-        self.shared.refused.fetch_add(tally.refused, Ordering::Relaxed);
-        self.shared.unknown.fetch_add(tally.unknown, Ordering::Relaxed);
-        for refusal in &tally.refusals {
-            tracing::warn!(
-                peer = %self.peer,
-                number = refusal.number,
-                kind = refusal.kind,
-                reason = refusal.reason,
-                "an item was refused and kept as a dead letter"
-            );
-        }
-        if let Some(refusal) = tally.refusals.last() {
-            self.shared.fail(format!("item {} was refused: {}", refusal.number, refusal.reason));
-        }
-        if tally.unknown > 0 {
-            tracing::warn!(
-                peer = %self.peer,
-                items = tally.unknown,
-                "items of unknown kinds were kept; they are applied after an upgrade of this daemon"
-            );
-        }
-        for notice in &notices {
-            if let Notice::Refused(why) = notice {
-                self.shared.fail(format!("the peer is refused: {why}"));
-            }
-            self.domain.notice(&self.peer, notice);
-        }
-    }
-
-    /// Sends all that may be sent.
-    async fn drain(&mut self) -> Result<(), ConversationError> {
-        while self.linked {
-            let (mut endpoint, peer) = (self.endpoint.clone(), Arc::clone(&self.peer));
-            let elapsed = self.origin.elapsed();
-            let job = move |connection: &rusqlite::Connection| {
-                let mut log = LogReader { connection, table: D::LOG, log: &peer };
-                let mut payloads = Vec::new();
-                while payloads.len() < READ_FRAMES {
-                    let Some(message) = endpoint.poll(elapsed, &mut log)? else { break };
-                    payloads.push(message.encode().map_err(unwritable)?);
-                }
-                Ok((endpoint, payloads))
-            };
-            let payloads = match self.store.read(job).await {
-                Ok((endpoint, payloads)) => {
-                    self.endpoint = endpoint;
-                    payloads
-                }
-                Err(error) => return self.stumble_reading(error).await,
-            };
-            let last = payloads.len() < READ_FRAMES;
-            for payload in payloads {
-                if !self.publish(payload).await {
-                    return Ok(());
-                }
-            }
-            if last {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands one message to the transport. `false`: stop, the connection is another one,
-    /// or none, or nobody holds a handle; what was not sent is sent again.
-    async fn publish(&mut self, payload: Vec<u8>) -> bool {
-        let topic = self.options.send_topic.clone();
-        let message = Outgoing { topic, payload, delivery: Delivery::AtLeastOnce };
-        tokio::select! {
-            biased;
-            _ = self.connection.changed() => false,
-            sent = self.transport.publish(message) => {
-                if sent.is_err() {
-                    // Mostly ahead of the news that it is gone. Should that never come, the
-                    // connection is tried as a new one.
-                    self.unlink();
-                    self.retry_at = Some(Instant::now() + RETRY_AFTER);
-                }
-                sent.is_ok()
-            }
-        }
-    }
-
-    async fn persist_when_due(&mut self) -> Result<(), ConversationError> {
-        if self.persist_at.is_none_or(|at| at > Instant::now()) {
-            return Ok(());
-        }
-        let (peer, acknowledged) = (Arc::clone(&self.peer), self.endpoint.acknowledged());
-        let job =
-            move |tx: &mut phonefleet_store::Tx<'_, N>| D::LOG.set_acknowledged(tx, &peer, acknowledged);
-        match self.store.write(job).await {
-            Ok(()) => (self.persisted, self.persist_at) = (acknowledged, None),
-            Err(failure) => self.stumble(failure).await?,
-        }
-        Ok(())
-    }
-
-    /// After a failed write: nothing of it stands, so the endpoint is still right. Waits a
-    /// little, or ends when the store has.
-    async fn stumble(&mut self, failure: Failure) -> Result<(), ConversationError> {
-        let peer = || self.peer.to_string();
-        match failure {
-            WriteError::Closed => Err(ConversationError::Closed { peer: peer() }),
-            WriteError::Unknown(why) => Err(ConversationError::Unknown { peer: peer(), why }),
-            passing => {
-                self.pause(&passing.to_string()).await;
-                Ok(())
-            }
-        }
-    }
-
-    async fn stumble_reading(&mut self, error: ReadError) -> Result<(), ConversationError> {
-        self.pause(&error.to_string()).await;
-        if matches!(error, ReadError::Closed) {
-            // Closed, or the job panicked: the writer knows which.
-            let probe = self.store.write(|_: &mut phonefleet_store::Tx<'_, N>| Ok(())).await;
-            if let Err(failure) = probe {
-                return self.stumble(failure).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits before the database is asked again; less when nobody holds a handle any more.
-    async fn pause(&mut self, why: &str) {
-        tracing::warn!(
-            peer = %self.peer,
-            why,
-            wait_ms = self.back_off.as_millis() as u64,
-            "the database failed; the peer's messages are dropped until it works again"
-        );
-        self.shared.fail(why.to_owned());
-        let wait = self.back_off;
-        self.back_off = (wait * 2).min(BACK_OFF_MOST);
-        // The next round looks at what changed; see `wait`.
-        let ended = async { while self.connection.changed().await.is_ok() {} };
-        let _ = timeout(wait, ended).await;
-    }
-
     fn show(&self) {
         self.shared.open.store(self.linked && self.endpoint.is_open(), Ordering::Relaxed);
         self.shared.acknowledged.store(self.endpoint.acknowledged(), Ordering::Relaxed);
@@ -496,8 +237,4 @@ impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
             () = timer => Woken::Something,
         }
     }
-}
-
-fn unwritable(error: phonefleet_protocol::stream::message::MessageError) -> rusqlite::Error {
-    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
 }

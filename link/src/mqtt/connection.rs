@@ -6,7 +6,7 @@ use crate::transport::{Delivery, Incoming};
 use phonefleet_protocol::limits::PACKET_BYTES;
 use rumqttc::v5::mqttbytes::v5::{Filter, LastWill, Packet, Publish, SubAck, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop};
-use rumqttc::{NetworkOptions, Outgoing as Sent, TlsConfiguration, Transport};
+use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -182,13 +182,11 @@ impl Connection {
         }
         let client = self.client.clone();
         let goodbye = async {
-            let mut queued = false;
-            loop {
+            let mut queued = client.try_disconnect().is_ok();
+            // Until the broker hangs up: a socket closed with unread messages in it is reset,
+            // and a reset throws away what the broker has not read yet, the goodbye too.
+            while self.events.poll().await.is_ok() {
                 queued = queued || client.try_disconnect().is_ok();
-                match self.events.poll().await {
-                    Ok(Event::Outgoing(Sent::Disconnect)) | Err(_) => break,
-                    Ok(_) => {}
-                }
             }
         };
         let _ = timeout(GOODBYE, goodbye).await;

@@ -1,14 +1,19 @@
 //! Conversations against crashes, losses, refusals and failing disks.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod world;
 
+use phonefleet_link::ConversationError;
+use phonefleet_link::memory::Fate;
 use phonefleet_link::retention::{Retention, prune_once};
 use phonefleet_protocol::id::IdSource;
-use phonefleet_protocol::stream::{ForkCause, Notice};
+use phonefleet_protocol::stream::ForkCause;
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::stream_log::{COMMAND_OUTBOX, EVENT_OUTBOX, aside_counts};
-use phonefleet_store::{Tx, WriteError, rusqlite};
+use phonefleet_store::{Tx, WriteError};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use world::{PEER, Seeded, World, texts};
@@ -48,8 +53,8 @@ async fn the_acknowledged_number_is_written_late_and_at_the_end() {
     world.agent.say("two").await;
     world.controller.hears(2).await;
     sleep(Duration::from_secs(1)).await;
-    world.agent.stop().await;
-    world.broker.set_fate(|_| phonefleet_link::memory::Fate::Drop);
+    world.agent.stop().await.unwrap();
+    world.broker.set_fate(|_| Fate::Drop);
     world.agent.start().await;
     assert_eq!(world.agent.rows(sql).await, ["3"], "and when the daemon ends");
 }
@@ -91,6 +96,7 @@ async fn nothing_is_lost_and_nothing_counts_twice() {
         sleep(Duration::from_secs(100)).await;
         assert_eq!(world.controller.heard().await.len(), 60);
         assert_eq!(world.agent.heard().await.len(), 60);
+        assert!(world.agent.forks().is_empty(), "a history is never given up without need");
         assert!(world.agent.handle().status().open && world.controller.handle().status().open);
     }
 }
@@ -173,15 +179,58 @@ async fn a_full_disk_delays_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_panics_does_not_end_the_conversation() {
-    let world = World::new(8).await;
+async fn a_panic_of_the_domain_does_not_end_the_conversation() {
+    let mut world = World::new(8).await;
+    world.controller.stop().await.unwrap();
+    world.controller.knobs.admit_panics.store(3, Ordering::SeqCst);
+    world.controller.start().await;
+    world.agent.say("after").await;
+    assert_eq!(world.controller.hears(1).await, ["after"]);
+    assert!(world.controller.handle().status().last_error.unwrap().contains("panicked"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_commit_ends_the_conversation() {
+    let mut world = World::new(11).await;
     world.agent.say("before").await;
     world.controller.hears(1).await;
-    let panicked: Result<(), WriteError<rusqlite::Error>> =
-        world.controller.store().write(|_: &mut Tx<'_, ()>| panic!("as asked")).await;
-    assert!(matches!(panicked, Err(WriteError::Panicked(_))));
+    let orphan = |tx: &mut Tx<'_, ()>| tx.execute("INSERT INTO orphan VALUES (77)", []);
+    let failed = world.controller.store().write(orphan).await;
+    assert!(matches!(failed, Err(WriteError::Unknown(_))), "{failed:?}");
     world.agent.say("after").await;
+    let ended = world.controller.ended().await;
+    assert!(matches!(&ended, Err(ConversationError::Closed { peer }) if peer == PEER), "{ended:?}");
+    // The daemon starts again from the disk.
+    world.controller.start().await;
     assert_eq!(world.controller.hears(2).await, ["before", "after"]);
+}
+
+/// Simulations rest on it: one seed, one history.
+#[tokio::test(start_paused = true)]
+async fn one_seed_is_one_history() {
+    let mut histories = Vec::new();
+    for _ in 0..2 {
+        let mut world = World::new(12).await;
+        let (began, numbers) = (Instant::now(), Seeded::new(12));
+        let history = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&history);
+        world.broker.set_fate(move |message| {
+            seen.lock().unwrap().push((began.elapsed(), message.topic.clone(), message.payload.clone()));
+            if numbers.random().is_multiple_of(3) { Fate::Drop } else { Fate::Deliver }
+        });
+        for (up, down) in texts("up", 30).iter().zip(texts("down", 30)) {
+            world.agent.say(up).await;
+            world.controller.say(&down).await;
+            sleep(Duration::from_millis(30)).await;
+        }
+        world.agent.crash().await;
+        world.agent.start().await;
+        world.controller.hears(30).await;
+        world.agent.hears(30).await;
+        histories.push(std::mem::take(&mut *history.lock().unwrap()));
+    }
+    assert!(histories[0].len() > 30);
+    assert!(histories[0] == histories[1]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,12 +251,7 @@ async fn restored_ends_fork_and_come_together_again() {
     assert_eq!(world.controller.hears(3).await, ["one", "two", "three"]);
     let heard = world.controller.everything_heard().await;
     assert_eq!(heard.iter().filter(|text| text.starts_with("snapshot")).count(), 2, "{heard:?}");
-    let notices = world.agent.knobs.notices.lock().unwrap();
-    let cause = notices.iter().find_map(|notice| match notice {
-        Notice::Forked { cause, .. } => Some(*cause),
-        _ => None,
-    });
-    assert_eq!(cause, Some(ForkCause::BeyondEnd));
+    assert_eq!(world.agent.forks(), [ForkCause::BeyondEnd]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,11 +4,13 @@
 use phonefleet_link::conversation::{begin_log, reapply_known};
 use phonefleet_link::domain::{Applied, Domain, LogItem};
 use phonefleet_link::memory::Fate;
-use phonefleet_link::{Conversation, ConversationHandle, ConversationOptions, Incoming, MemoryBroker};
+use phonefleet_link::{
+    Conversation, ConversationError, ConversationHandle, ConversationOptions, Incoming, MemoryBroker,
+};
 use phonefleet_protocol::id::{IdSource, uuid_v7};
 use phonefleet_protocol::stream::message::{Introduction, PROTOCOL};
 use phonefleet_protocol::stream::sender::Regression;
-use phonefleet_protocol::stream::{Admission, Epoch, Hello, Notice};
+use phonefleet_protocol::stream::{Admission, Epoch, ForkCause, Hello, Notice};
 use phonefleet_protocol::time::{Clock, Timestamp};
 use phonefleet_store::migration::Schema;
 use phonefleet_store::stream_log::{COMMAND_OUTBOX, EVENT_OUTBOX, StreamLog};
@@ -25,7 +27,10 @@ pub const PEER: &str = "peer";
 const UP: &str = "hosts/host-1/up";
 const DOWN: &str = "hosts/host-1/down";
 
-const APPLIED: &str = "CREATE TABLE applied(position INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);";
+/// `orphan` takes any row, and then no commit passes.
+const APPLIED: &str = "CREATE TABLE applied(position INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+    CREATE TABLE said(position INTEGER PRIMARY KEY, text TEXT NOT NULL);
+    CREATE TABLE orphan(id INTEGER REFERENCES applied(position) DEFERRABLE INITIALLY DEFERRED);";
 static AGENT_MIGRATIONS: [Migration; 2] = [
     Migration { number: 1, name: "stream", sql: include_str!("../../../migrations/agent/0001_stream.sql") },
     Migration { number: 2, name: "applied", sql: APPLIED },
@@ -39,12 +44,16 @@ static CONTROLLER_MIGRATIONS: [Migration; 2] = [
     Migration { number: 2, name: "applied", sql: APPLIED },
 ];
 
+const AGAIN: &str = "snapshot of ";
+
 /// What a test decides about a side and sees of it.
 #[derive(Default)]
 pub struct Knobs {
     pub knows_future: AtomicBool,
     /// Applying fails with a full disk so many more times.
     pub disk_full: AtomicU32,
+    /// A hello panics so many more times.
+    pub admit_panics: AtomicU32,
     pub notices: Mutex<Vec<Notice>>,
 }
 
@@ -64,8 +73,7 @@ impl<const AGENT: bool> Domain<()> for Texts<AGENT> {
         _now: Timestamp,
     ) -> Result<Applied, rusqlite::Error> {
         assert_eq!(peer, PEER);
-        let full = &self.knobs.disk_full;
-        if full.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+        if take_one(&self.knobs.disk_full) {
             let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
             return Err(rusqlite::Error::SqliteFailure(failure, None));
         }
@@ -90,8 +98,15 @@ impl<const AGENT: bool> Domain<()> for Texts<AGENT> {
         _peer: &str,
         now: Timestamp,
     ) -> Result<Vec<LogItem>, rusqlite::Error> {
-        let rows: i64 = tx.query_row("SELECT count(*) FROM applied", [], |row| row.get(0))?;
-        Ok(vec![item(&format!("snapshot {} {rows}", now.0))])
+        let mut items = vec![item(&format!("snapshot {}", now.0))];
+        if !AGENT {
+            // Whatever a new epoch leaves out has never been said.
+            let mut said = tx.prepare("SELECT text FROM said ORDER BY position")?;
+            for text in said.query_map([], |row| row.get::<_, String>(0))? {
+                items.push(item(&format!("{AGAIN}{} {}", now.0, text?)));
+            }
+        }
+        Ok(items)
     }
 
     fn admit(
@@ -101,6 +116,7 @@ impl<const AGENT: bool> Domain<()> for Texts<AGENT> {
         _hello: &Hello,
         _now: Timestamp,
     ) -> Result<Admission, rusqlite::Error> {
+        assert!(!take_one(&self.knobs.admit_panics), "as asked");
         Ok(Admission::Welcome)
     }
 
@@ -117,6 +133,10 @@ impl<const AGENT: bool> Domain<()> for Texts<AGENT> {
     fn notice(&self, _peer: &str, notice: &Notice) {
         self.knobs.notices.lock().unwrap().push(notice.clone());
     }
+}
+
+fn take_one(left: &AtomicU32) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
 fn item(text: &str) -> LogItem {
@@ -169,7 +189,8 @@ pub struct Side<const AGENT: bool> {
 struct Running {
     store: Store<()>,
     handle: ConversationHandle,
-    tasks: [JoinHandle<()>; 2],
+    conversation: JoinHandle<Result<(), ConversationError>>,
+    router: JoinHandle<()>,
 }
 
 impl<const AGENT: bool> Side<AGENT> {
@@ -227,29 +248,27 @@ impl<const AGENT: bool> Side<AGENT> {
             clock,
             Arc::clone(&self.ids) as Arc<dyn IdSource>,
         );
-        let router = handle.clone();
-        let tasks = [
-            tokio::spawn(async move { conversation.run().await.unwrap() }),
-            tokio::spawn(async move {
-                while let Some(news) = incoming.recv().await {
-                    match news {
-                        Incoming::Connected => router.connected(),
-                        Incoming::Disconnected { .. } => router.disconnected(),
-                        Incoming::Message { payload, .. } => router.message(payload),
-                    }
+        let router_handle = handle.clone();
+        let router = tokio::spawn(async move {
+            while let Some(news) = incoming.recv().await {
+                match news {
+                    Incoming::Connected => router_handle.connected(),
+                    Incoming::Disconnected { .. } => router_handle.disconnected(),
+                    Incoming::Message { payload, .. } => router_handle.message(payload),
                 }
-            }),
-        ];
-        self.running = Some(Running { store, handle, tasks });
+            }
+        });
+        let conversation = tokio::spawn(conversation.run());
+        self.running = Some(Running { store, handle, conversation, router });
     }
 
     /// The process dies, wherever it is.
     pub async fn crash(&mut self) {
-        let Running { store, handle, tasks } = self.running.take().unwrap();
-        for task in tasks {
-            task.abort();
-            let _ = task.await;
-        }
+        let Running { store, handle, conversation, router } = self.running.take().unwrap();
+        conversation.abort();
+        let _ = conversation.await;
+        router.abort();
+        let _ = router.await;
         drop((store, handle));
     }
 
@@ -273,30 +292,55 @@ impl<const AGENT: bool> Side<AGENT> {
         &self.running.as_ref().unwrap().store
     }
 
-    /// Drops the only handles; the answer of the conversation's `run` was checked then.
-    pub async fn stop(&mut self) {
-        let Running { store, handle, tasks: [conversation, router] } = self.running.take().unwrap();
+    /// Drops every handle, and brings what the conversation returned.
+    pub async fn stop(&mut self) -> Result<(), ConversationError> {
+        let Running { store, handle, conversation, router } = self.running.take().unwrap();
         router.abort();
         let _ = router.await;
         drop(handle);
-        conversation.await.unwrap();
+        let result = conversation.await.unwrap();
         drop(store);
+        result
+    }
+
+    /// What the conversation returned by itself.
+    pub async fn ended(&mut self) -> Result<(), ConversationError> {
+        self.running.take().unwrap().conversation.await.unwrap()
     }
 
     pub async fn say(&self, text: &str) {
-        let (item, now) = (item(text), Virtual(self.origin).now());
+        let (item, now, said) = (item(text), Virtual(self.origin).now(), text.to_owned());
         let job = move |tx: &mut Tx<'_, ()>| {
+            tx.execute("INSERT INTO said(text) VALUES (?1)", [&said])?;
             <Texts<AGENT> as Domain<()>>::LOG.append(tx, PEER, item.labels(), &item.item, now)
         };
         self.store().write(job).await.unwrap();
         self.handle().log_grew();
     }
 
-    /// What was applied, in order, without the snapshots.
+    /// What was applied, in order: each item once, be it that it came again in a snapshot.
     pub async fn heard(&self) -> Vec<String> {
-        let mut heard = self.everything_heard().await;
-        heard.retain(|text| !text.starts_with("snapshot"));
+        let mut heard: Vec<String> = Vec::new();
+        for text in self.everything_heard().await {
+            let again = text.strip_prefix(AGAIN).and_then(|rest| rest.split_once(' '));
+            match again {
+                Some((_, text)) if heard.iter().any(|heard| heard == text) => {}
+                Some((_, text)) => heard.push(text.to_owned()),
+                None if text.starts_with("snapshot") => {}
+                None => heard.push(text),
+            }
+        }
         heard
+    }
+
+    /// Why this side's log forked, each time.
+    pub fn forks(&self) -> Vec<ForkCause> {
+        let notices = self.knobs.notices.lock().unwrap();
+        let cause = |notice: &Notice| match notice {
+            Notice::Forked { cause, .. } => Some(*cause),
+            _ => None,
+        };
+        notices.iter().filter_map(cause).collect()
     }
 
     pub async fn everything_heard(&self) -> Vec<String> {
