@@ -7,4 +7,5 @@ pub mod link;
 pub mod phone;
 pub mod port;
 pub mod runtime;
+pub mod status;
 pub mod store;

@@ -2,9 +2,14 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `server` | the private `adb` server: started, watched, adopted or ended after a crash |
-//! | `client` | speaks the server's socket protocol |
+//! | [`server`] | the private `adb` server: started, watched, adopted or ended after a crash |
+//! | [`ledger`] | notes the server's process in the database |
+//! | [`client`] | speaks the server's socket protocol |
 //! | `boot_ladder` | which rung of its boot a phone has reached |
+
+pub mod client;
+pub mod ledger;
+pub mod server;
 
 use async_trait::async_trait;
 use std::net::SocketAddr;

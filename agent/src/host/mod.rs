@@ -2,8 +2,13 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `kernel` | the real ports and data directories |
-//! | `resources` | processors, memory, disk, for reports and heartbeats |
+//! | [`kernel`] | the real ports and data directories |
+//! | [`process`] | processes known by number and start time |
+//! | [`resources`] | processors, memory, disk, for reports and heartbeats |
+
+pub mod kernel;
+pub mod process;
+pub mod resources;
 
 use async_trait::async_trait;
 use phonefleet_protocol::id::DeviceId;
