@@ -238,3 +238,26 @@ pub fn inventory_end(connection: &Connection, host: &HostId) -> Result<std::coll
     inventory_begin(connection, host)?;
     Ok(seen)
 }
+
+/// What the devices of a host add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Devices that exist.
+    pub devices: u32,
+    /// Their processors.
+    pub cpu_cores: f64,
+    /// Their memory, MiB.
+    pub memory_mb: u64,
+}
+
+/// The load of one host.
+pub fn load(connection: &Connection, host: &HostId) -> Result<Load> {
+    connection
+        .prepare_cached(
+            "SELECT count(*), coalesce(sum(cpu_cores), 0.0), coalesce(sum(memory_mb), 0) FROM device
+             WHERE host_id = ?1 AND deleted_at IS NULL",
+        )?
+        .query_row([host.as_str()], |row| {
+            Ok(Load { devices: row.get(0)?, cpu_cores: row.get(1)?, memory_mb: row.get::<_, i64>(2)? as u64 })
+        })
+}

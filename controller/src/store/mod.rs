@@ -6,6 +6,7 @@ pub mod event_outbox;
 pub mod host;
 pub mod idempotency;
 pub mod meta;
+pub mod overview;
 pub mod quota;
 pub mod saga;
 

@@ -1,0 +1,124 @@
+//! Calls that take effect once, however often they come.
+//!
+//! The answer to a key is a row of the transaction that accepted the call, looked for in
+//! the transaction that would accept it again. The writer runs one transaction after the
+//! other, so a second call with a key in flight waits behind the first and then finds its
+//! answer. A refusal changes nothing and is not stored: the next call is tried afresh.
+
+use super::Api;
+use super::answer::Answer;
+use super::body::BODY_BYTES;
+use super::problem::{Code, Problem};
+use crate::store::Tx;
+use crate::store::idempotency::{self as table, Scope, Stored};
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use phonefleet_protocol::id::UserId;
+use phonefleet_protocol::time::Timestamp;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The header.
+const HEADER: &str = "idempotency-key";
+/// Longest key, in bytes.
+const KEY_BYTES: usize = 255;
+
+/// A call with a body: what is needed to carry it out once.
+#[derive(Debug)]
+pub struct Call {
+    method: String,
+    path: String,
+    key: Option<String>,
+    /// Its body; may be empty.
+    pub body: Bytes,
+}
+
+impl FromRequest<Api> for Call {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        let method = request.method().as_str().to_owned();
+        let path = request.uri().path().to_owned();
+        let key = key(request.headers())?;
+        let json = is_json(request.headers());
+        let body = Bytes::from_request(request, api).await.map_err(|error| refused_body(&error))?;
+        if !body.is_empty() && !json {
+            let detail = "send the body with Content-Type: application/json";
+            return Err(Problem::new(Code::UnsupportedMediaType, detail));
+        }
+        Ok(Self { method, path, key, body })
+    }
+}
+
+fn refused_body(error: &BytesRejection) -> Problem {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        Problem::new(Code::PayloadTooLarge, format!("a body has at most {BODY_BYTES} bytes"))
+    } else {
+        Problem::new(Code::InvalidBody, format!("the body did not arrive whole: {error}"))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(kind)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
+    let kind = kind.split(';').next().unwrap_or(kind).trim().to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(HEADER).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    let fits = (1..=KEY_BYTES).contains(&text.len())
+        && text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
+        && values.next().is_none();
+    if fits {
+        return Ok(Some(text.to_owned()));
+    }
+    let detail =
+        format!("Idempotency-Key must be given once, with 1 to {KEY_BYTES} printable ASCII characters");
+    Err(Problem::new(Code::InvalidIdempotencyKey, detail))
+}
+
+impl Call {
+    /// Carries the call out in one transaction, or gives the answer that its key has.
+    /// `user` is the user that the call names.
+    pub async fn once(
+        self,
+        api: &Api,
+        user: Option<&UserId>,
+        mut act: impl FnMut(&mut Tx<'_>, Timestamp) -> Result<Answer, Problem> + Send + 'static,
+    ) -> Result<Answer, Problem> {
+        let now = api.clock().now();
+        let body_hash = xxh3_64(&self.body);
+        let scope = self.key.map(|key| Scope {
+            user_id: user.map(|user| user.as_str().to_owned()).unwrap_or_default(),
+            method: self.method,
+            path: self.path,
+            key,
+        });
+        api.write(move |tx| {
+            let Some(scope) = &scope else { return act(tx, now) };
+            if let Some(stored) = table::find(tx, scope)? {
+                return again(stored, body_hash);
+            }
+            let answer = act(tx, now)?;
+            if answer.kept {
+                let stored =
+                    Stored { body_hash, status: answer.status.as_u16(), answer: answer.body.clone() };
+                table::store(tx, scope, &stored, now)?;
+            }
+            Ok(answer)
+        })
+        .await
+    }
+}
+
+fn again(stored: Stored, body_hash: u64) -> Result<Answer, Problem> {
+    if stored.body_hash != body_hash {
+        let detail = "this Idempotency-Key was used with another body; take a new key for a new call";
+        return Err(Problem::new(Code::IdempotencyKeyReused, detail));
+    }
+    let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
+    Ok(Answer { status, body: stored.answer, kept: true })
+}

@@ -1,0 +1,339 @@
+//! Numbers for Prometheus.
+//!
+//! Counters and histograms follow the notices of commits, so that nothing is counted that
+//! does not stand. Gauges are read from the database when they are asked for.
+
+use crate::fleet::presence::HostStatus;
+use crate::saga::REGISTRY;
+use crate::store::Notice;
+use crate::store::device::Status;
+use axum::http::{Method, StatusCode};
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// How sagas end.
+const RESULTS: [&str; 4] = ["completed", "failed", "timeout", "cancelled"];
+/// Bounds of saga durations, seconds: from a stop on an idle host to the longest deadline.
+const SAGA_SECONDS: [f64; 16] =
+    [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 600.0, 1200.0, 3600.0];
+/// Bounds of call durations, seconds: the aim is 0.01 for an order.
+const CALL_SECONDS: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 30.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabel {
+    status: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabel {
+    step: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabel {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabel {
+    version: &'static str,
+}
+
+type Number = Gauge<i64>;
+
+/// The numbers of one type of saga.
+struct SagaNumbers {
+    ended: Family<StatusLabel, Counter>,
+    duration: Histogram,
+    retries: Family<StepLabel, Counter>,
+    compensations: Family<StepLabel, Counter>,
+    in_progress: Number,
+    attention: Number,
+}
+
+/// What is read from the database for one answer.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Living devices by status.
+    pub devices: Vec<(String, u64)>,
+    /// Unfinished sagas by type and status.
+    pub sagas: Vec<(String, String, u64)>,
+    /// Commands that hosts have not acknowledged.
+    pub commands_pending: u64,
+    /// Age of the oldest of them.
+    pub oldest_command: Duration,
+    /// Items of hosts that were refused.
+    pub dead_letters: u64,
+    /// Items of hosts from the future.
+    pub unknown_items: u64,
+    /// Whether there is a connection to the broker.
+    pub link_up: bool,
+    /// Messages from the broker that were nothing for this controller.
+    pub messages_ignored: u64,
+    /// Hosts by status; see [`Self::count_host`].
+    pub hosts: BTreeMap<&'static str, u64>,
+}
+
+impl Snapshot {
+    /// Counts one more host of this status.
+    pub fn count_host(&mut self, status: HostStatus) {
+        *self.hosts.entry(host_status(status)).or_default() += 1;
+    }
+}
+
+const HOST_STATUSES: [HostStatus; 4] =
+    [HostStatus::Online, HostStatus::Unreachable, HostStatus::Lost, HostStatus::Conflict];
+
+fn host_status(status: HostStatus) -> &'static str {
+    match status {
+        HostStatus::Online => "ONLINE",
+        HostStatus::Unreachable => "UNREACHABLE",
+        HostStatus::Lost => "LOST",
+        HostStatus::Conflict => "CONFLICT",
+    }
+}
+
+/// Every number of this daemon.
+pub struct Metrics {
+    registry: Registry,
+    sagas: BTreeMap<&'static str, SagaNumbers>,
+    devices: Family<StatusLabel, Number>,
+    hosts: Family<StatusLabel, Number>,
+    commands_pending: Number,
+    oldest_command: Gauge<f64, AtomicU64>,
+    dead_letters: Number,
+    unknown_items: Number,
+    messages_ignored: Number,
+    link_up: Number,
+    calls: Family<CallLabel, Counter>,
+    call_time: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let sagas = REGISTRY
+            .0
+            .iter()
+            .map(|definition| {
+                let steps: Vec<_> = definition.steps.iter().map(|step| step.name).collect();
+                (definition.saga_type, SagaNumbers::new(&mut registry, definition.saga_type, &steps))
+            })
+            .collect();
+        let own = registry.sub_registry_with_prefix("phonefleet_controller");
+        let metrics = Self {
+            registry: Registry::default(),
+            sagas,
+            devices: Family::default(),
+            hosts: Family::default(),
+            commands_pending: Gauge::default(),
+            oldest_command: Gauge::default(),
+            dead_letters: Gauge::default(),
+            unknown_items: Gauge::default(),
+            messages_ignored: Gauge::default(),
+            link_up: Gauge::default(),
+            calls: Family::default(),
+            call_time: Histogram::new(CALL_SECONDS),
+        };
+        let version: Family<VersionLabel, Number> = Family::default();
+        version.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+        own.register("info", "This program, always 1", version);
+        own.register("devices", "Devices that exist, by status", metrics.devices.clone());
+        own.register("hosts", "Registered hosts, by status", metrics.hosts.clone());
+        own.register(
+            "commands_pending",
+            "Commands that hosts have not acknowledged",
+            metrics.commands_pending.clone(),
+        );
+        own.register_with_unit(
+            "oldest_command_age",
+            "Age of the oldest such command",
+            Unit::Seconds,
+            metrics.oldest_command.clone(),
+        );
+        own.register("dead_letters", "Refused items of hosts that are kept", metrics.dead_letters.clone());
+        own.register(
+            "unknown_items",
+            "Items of hosts of kinds from the future that are kept",
+            metrics.unknown_items.clone(),
+        );
+        own.register(
+            "messages_ignored",
+            "Messages from the broker that were nothing for this controller, since its start",
+            metrics.messages_ignored.clone(),
+        );
+        own.register("link_up", "Whether there is a connection to the broker", metrics.link_up.clone());
+        own.register("http_requests", "Calls of the API", metrics.calls.clone());
+        own.register_with_unit(
+            "http_request_duration",
+            "Time from a call's head to its answer",
+            Unit::Seconds,
+            metrics.call_time.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+}
+
+impl SagaNumbers {
+    fn new(registry: &mut Registry, saga_type: &str, steps: &[&str]) -> Self {
+        let numbers = Self {
+            ended: Family::default(),
+            duration: Histogram::new(SAGA_SECONDS),
+            retries: Family::default(),
+            compensations: Family::default(),
+            in_progress: Gauge::default(),
+            attention: Gauge::default(),
+        };
+        // Every series is there from the start, so that rates see the first event.
+        for status in RESULTS {
+            _ = numbers.ended.get_or_create_owned(&StatusLabel { status: status.to_owned() });
+        }
+        for step in steps {
+            let label = StepLabel { step: (*step).to_owned() };
+            _ = numbers.retries.get_or_create_owned(&label);
+            _ = numbers.compensations.get_or_create_owned(&label);
+        }
+        let name = format!("saga_{}", saga_type.to_ascii_lowercase());
+        registry.register(name.as_str(), "Sagas that ended, by how", numbers.ended.clone());
+        registry.register_with_unit(
+            format!("{name}_duration"),
+            "Time from start to end",
+            Unit::Seconds,
+            numbers.duration.clone(),
+        );
+        registry.register(format!("{name}_retries"), "Retries, by step", numbers.retries.clone());
+        registry.register(
+            format!("{name}_compensate"),
+            "Steps that were undone",
+            numbers.compensations.clone(),
+        );
+        registry.register(
+            format!("{name}_in_progress"),
+            "Sagas that go forward or back",
+            numbers.in_progress.clone(),
+        );
+        registry.register(
+            format!("{name}_needs_attention"),
+            "Sagas that wait for an operator",
+            numbers.attention.clone(),
+        );
+        numbers
+    }
+}
+
+impl Metrics {
+    /// Counts what a commit announced.
+    pub fn on_notice(&self, notice: &Notice) {
+        match notice {
+            Notice::SagaEnded(end) => {
+                if let Some(numbers) = self.sagas.get(end.saga_type.as_str()) {
+                    numbers.ended.get_or_create(&StatusLabel { status: end.result.to_owned() }).inc();
+                    numbers.duration.observe(Duration::from_millis(end.duration_ms).as_secs_f64());
+                }
+            }
+            Notice::SagaStep { saga_type, step, compensated } => {
+                if let Some(numbers) = self.sagas.get(saga_type) {
+                    let family = if *compensated { &numbers.compensations } else { &numbers.retries };
+                    family.get_or_create(&StepLabel { step: (*step).to_owned() }).inc();
+                }
+            }
+            Notice::Commands(_) | Notice::SagaRunnable(_) | Notice::SagaDue(_) => {}
+        }
+    }
+
+    /// Counts a call. `route` is the pattern of the path, never the path itself.
+    pub fn called(&self, method: &Method, route: String, status: StatusCode, took: Duration) {
+        let known = [Method::GET, Method::POST, Method::PUT, Method::DELETE].contains(method);
+        let method = if known { method.as_str() } else { "OTHER" };
+        self.calls
+            .get_or_create(&CallLabel { method: method.to_owned(), route, status: status.as_u16() })
+            .inc();
+        self.call_time.observe(took.as_secs_f64());
+    }
+
+    /// Everything as OpenMetrics text.
+    pub fn render(&self, snapshot: &Snapshot) -> Result<String, std::fmt::Error> {
+        for status in Status::ALL.iter().filter(|status| **status != Status::Deleted) {
+            let count = snapshot.devices.iter().find(|(name, _)| name == status.name());
+            set(&self.devices, status.name(), count.map_or(0, |(_, count)| *count));
+        }
+        for status in HOST_STATUSES.map(host_status) {
+            set(&self.hosts, status, snapshot.hosts.get(status).copied().unwrap_or(0));
+        }
+        for (saga_type, numbers) in &self.sagas {
+            let count = |attention: bool| {
+                let rows = snapshot.sagas.iter().filter(|(name, status, _)| {
+                    name == saga_type && (status == "NEEDS_ATTENTION") == attention
+                });
+                rows.map(|(_, _, count)| *count as i64).sum()
+            };
+            numbers.in_progress.set(count(false));
+            numbers.attention.set(count(true));
+        }
+        self.commands_pending.set(snapshot.commands_pending as i64);
+        self.oldest_command.set(snapshot.oldest_command.as_secs_f64());
+        self.dead_letters.set(snapshot.dead_letters as i64);
+        self.unknown_items.set(snapshot.unknown_items as i64);
+        self.messages_ignored.set(snapshot.messages_ignored as i64);
+        self.link_up.set(i64::from(snapshot.link_up));
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+fn set(family: &Family<StatusLabel, Number>, status: &str, count: u64) {
+    family.get_or_create(&StatusLabel { status: status.to_owned() }).set(count as i64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::SagaEnd;
+
+    #[test]
+    fn notices_become_numbers() {
+        let metrics = Metrics::default();
+        let end = SagaEnd { saga_type: "DEVICE_CREATION".into(), result: "timeout", duration_ms: 1500 };
+        metrics.on_notice(&Notice::SagaEnded(Box::new(end)));
+        metrics.on_notice(&Notice::SagaStep {
+            saga_type: "DEVICE_CREATION",
+            step: "START_DEVICE",
+            compensated: false,
+        });
+        let mut snapshot =
+            Snapshot { devices: vec![("RUNNING".into(), 3)], link_up: true, ..Snapshot::default() };
+        snapshot.sagas = vec![
+            ("DEVICE_CREATION".into(), "RUNNING".into(), 2),
+            ("DEVICE_CREATION".into(), "COMPENSATING".into(), 1),
+            ("DEVICE_CREATION".into(), "NEEDS_ATTENTION".into(), 4),
+        ];
+        snapshot.count_host(HostStatus::Lost);
+        let text = metrics.render(&snapshot).unwrap();
+        for line in [
+            "saga_device_creation_total{status=\"timeout\"} 1",
+            "saga_device_creation_total{status=\"completed\"} 0",
+            "saga_device_creation_duration_seconds_sum 1.5",
+            "saga_device_creation_retries_total{step=\"START_DEVICE\"} 1",
+            "saga_device_creation_compensate_total{step=\"ALLOCATE_PORTS\"} 0",
+            "saga_device_creation_in_progress 3",
+            "saga_device_creation_needs_attention 4",
+            "saga_device_deletion_total{status=\"completed\"} 0",
+            "phonefleet_controller_devices{status=\"RUNNING\"} 3",
+            "phonefleet_controller_hosts{status=\"LOST\"} 1",
+            "phonefleet_controller_link_up 1",
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Periodic work: what is old enough goes, in small chunks that never hold up the others.
+//!
+//! Deadlines of sagas need nothing here: the saga runner's timer is exact, and looks once
+//! a minute in any case.
+
+use crate::store::{Result, Store, Tx, event_outbox, idempotency, saga};
+use phonefleet_link::retention::{self, Retention};
+use phonefleet_protocol::time::{Clock, Timestamp};
+use phonefleet_store::WriteError;
+use phonefleet_store::rusqlite;
+use phonefleet_store::stream_log::COMMAND_OUTBOX;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+
+/// Between two rounds.
+const ROUND: Duration = Duration::from_mins(5);
+/// Rows of one write job.
+const CHUNK: u32 = 500;
+
+/// How long what is over is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Ended sagas with their stories. Default 30 days.
+    pub sagas: Duration,
+    /// Answers to idempotency keys. Default 24 h.
+    pub answers: Duration,
+    /// Events for subscribers. Default 7 days.
+    pub events: Duration,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self {
+            sagas: Duration::from_hours(30 * 24),
+            answers: Duration::from_hours(24),
+            events: Duration::from_hours(7 * 24),
+        }
+    }
+}
+
+type Pruning = fn(&Tx<'_>, Timestamp, u32) -> Result<usize>;
+
+/// Works until it is dropped or the store is closed.
+pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: Keep) {
+    let commands = retention::prune(store.clone(), COMMAND_OUTBOX, Retention::default(), Arc::clone(&clock));
+    let rounds = async {
+        let mut rounds = tokio::time::interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            match prune_once(&store, keep, clock.now()).await {
+                Ok(0) => {}
+                Ok(rows) => tracing::debug!(rows, "removed what was old enough"),
+                Err(WriteError::Closed | WriteError::Unknown(_)) => return,
+                Err(error) => tracing::warn!(%error, "old rows cannot be removed; trying again later"),
+            }
+        }
+    };
+    tokio::join!(commands, rounds);
+}
+
+/// One round; returns the number of removed rows (a saga counts as one).
+pub async fn prune_once(
+    store: &Store,
+    keep: Keep,
+    now: Timestamp,
+) -> std::result::Result<usize, WriteError<rusqlite::Error>> {
+    let work: [(Pruning, Duration); 3] = [
+        (|tx, before, chunk| saga::prune(tx, before, chunk), keep.sagas),
+        (|tx, before, chunk| idempotency::prune(tx, before, chunk), keep.answers),
+        (|tx, before, chunk| event_outbox::prune(tx, before, chunk), keep.events),
+    ];
+    let mut removed = 0;
+    for (prune, keep) in work {
+        let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        let before = Timestamp(now.0.saturating_sub(keep));
+        loop {
+            let rows = store.write(move |tx| prune(tx, before, CHUNK)).await?;
+            removed += rows;
+            if rows < CHUNK as usize {
+                break;
+            }
+        }
+    }
+    Ok(removed)
+}
