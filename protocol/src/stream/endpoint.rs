@@ -284,7 +284,13 @@ impl Endpoint {
             self.hello = None;
         }
         match admission {
-            Admission::Refused(why) => notices.push(Notice::Refused(why)),
+            Admission::Refused(why) => {
+                notices.push(Notice::Refused(why));
+                // No answer now. Asked again later, unsettled, so that whoever is there then
+                // introduces itself: the refused one, or the one that it had pushed aside.
+                self.heard = false;
+                self.hello = Some(Due { at: now + GO_BACK_MOST, wait: Some(GO_BACK_MOST) });
+            }
             Admission::Welcome => {
                 // A session that was refused before begins only now.
                 let new = known.is_none_or(|peer| !peer.admitted);

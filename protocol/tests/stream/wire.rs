@@ -92,7 +92,8 @@ fn without_a_common_version_nothing_flows_and_the_reason_is_told() {
             assert_eq!(end.database.position(), None, "no items were applied");
         }
         let frames = all.iter().filter(|payload| is_frame(payload)).count();
-        assert!(all.len() - frames <= 10, "{} hellos", all.len() - frames);
+        // Each end asks again every 30 s of these 300, in case the other was upgraded.
+        assert!(all.len() - frames <= 30, "{} hellos", all.len() - frames);
         if both {
             assert_eq!(frames, 0);
         }
