@@ -225,8 +225,8 @@ impl Connection {
     /// Packets up to the exit packet.
     async fn shell_output(&mut self) -> Result<ShellOutput, AdbError> {
         // No input: a command that reads must find the end, not wait for it.
-        let close_stdin = [PACKET_CLOSE_STDIN, 0, 0, 0, 0];
-        self.stream.write_all(&close_stdin).await.map_err(device_gone)?;
+        // A command that has ended already is not there to be told; what it said is.
+        let _ = self.stream.write_all(&[PACKET_CLOSE_STDIN, 0, 0, 0, 0]).await;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         loop {
             let id = self.stream.read_u8().await.map_err(device_gone)?;
