@@ -100,6 +100,25 @@ fn without_a_common_version_nothing_flows_and_the_reason_is_told() {
     }
 }
 
+/// More sessions in turn than an endpoint remembers: each is a new one to it every time.
+#[test]
+fn hellos_keep_their_distance() {
+    let ledger = &mut Ledger::default();
+    let mut own = End::new(introduction(), ledger);
+    let mut hellos = Vec::new();
+    for _ in 0..6 {
+        hellos.extend(End::new(introduction(), ledger).say(NOW));
+    }
+    assert_eq!(hellos.len(), 6);
+    let mut said = 0;
+    for (millisecond, hello) in (0..1000).zip(hellos.iter().cycle()) {
+        let now = NOW + Duration::from_millis(millisecond);
+        own.hear(now, hello, ledger).expect("readable");
+        said += own.say(now).iter().filter(|payload| !is_frame(payload)).count();
+    }
+    assert!(said <= 10, "{said} hellos within a second");
+}
+
 /// Adds a field that no version knows to every object of the protocol itself. Not to the items:
 /// their text is hashed as it stands.
 fn with_unknown_fields(payload: &[u8]) -> Vec<u8> {

@@ -11,20 +11,20 @@ use phonefleet_protocol::stream::{Endpoint, Epoch, Message};
 use std::time::Duration;
 
 /// One program and its database.
-struct End {
-    database: Database,
-    endpoint: Endpoint,
-    connected: bool,
+pub struct End {
+    pub database: Database,
+    pub endpoint: Endpoint,
+    pub connected: bool,
     failing_reads: u32,
 }
 
 /// Everything that is.
 pub struct World {
-    now: Duration,
-    ends: [Vec<End>; 2],
+    pub now: Duration,
+    pub ends: [Vec<End>; 2],
     backups: [Vec<Database>; 2],
-    channel: Channel,
-    ledger: Ledger,
+    pub channel: Channel,
+    pub ledger: Ledger,
     page: usize,
     remembers: bool,
     fault: Option<Fault>,
@@ -119,7 +119,7 @@ impl World {
         self.ledger.violated(format!("{side:?} never stops talking"));
     }
 
-    fn write(&mut self, side: Side, index: usize, key: u8, times: u8, remove: bool) {
+    pub fn write(&mut self, side: Side, index: usize, key: u8, times: u8, remove: bool) {
         let end = &mut self.ends[side.index()][index];
         for offset in 0..times {
             let version = (!remove).then(|| self.ledger.fresh());
@@ -169,7 +169,7 @@ impl World {
     }
 
     /// Messages arrive at all that live on a side; the outcome is the first one's.
-    fn deliver(&mut self, to: Side, payloads: &[Vec<u8>], outcome: Outcome) {
+    pub fn deliver(&mut self, to: Side, payloads: &[Vec<u8>], outcome: Outcome) {
         for index in 0..self.ends[to.index()].len() {
             let outcome = if index == 0 { outcome } else { Outcome::Commits };
             self.receive(to, index, payloads, outcome);
@@ -200,7 +200,7 @@ impl World {
 
     /// Time passes on a channel that behaves, until nothing is due or the time is over.
     /// Returns whether nothing is due.
-    fn flow(&mut self, until: Duration) -> bool {
+    pub fn flow(&mut self, until: Duration) -> bool {
         loop {
             let arrivals = Side::BOTH.into_iter().filter_map(|side| self.channel.next_due(side));
             let next = arrivals.chain(self.next_deadline()).min();
@@ -294,7 +294,7 @@ impl World {
         }
     }
 
-    fn connect(&mut self, side: Side, index: usize) {
+    pub fn connect(&mut self, side: Side, index: usize) {
         let session = self.ledger.fresh();
         let end = &mut self.ends[side.index()][index];
         end.connected = true;
@@ -302,48 +302,11 @@ impl World {
         self.pump(side, index);
     }
 
-    fn kill(&mut self, side: Side, which: u8) {
+    pub fn kill(&mut self, side: Side, which: u8) {
         let index = self.choose(side, which);
         if self.ends[side.index()].len() > 1 {
             self.ends[side.index()].remove(index);
         }
-    }
-
-    /// Nothing hostile happens from here on: one end on each side, connected, over a channel
-    /// that behaves. What was on its way still arrives; then, with `reconnects`, both sides
-    /// connect anew.
-    pub fn heal(&mut self, survivor: u8, reconnects: bool) {
-        for side in Side::BOTH {
-            self.channel.partition(side, false);
-            self.kill(side, survivor);
-        }
-        for side in Side::BOTH {
-            for _ in 0..self.channel.waiting(side) {
-                let parcel = self.channel.take(side, 0, false).expect("counted");
-                self.deliver(side, &[parcel.payload], Outcome::Commits);
-            }
-        }
-        for side in Side::BOTH {
-            if reconnects || !self.ends[side.index()][0].connected {
-                self.connect(side, 0);
-            }
-        }
-    }
-
-    /// Something new happens on both sides.
-    pub fn write_afresh(&mut self) {
-        for side in Side::BOTH {
-            self.write(side, 0, 0, 1, false);
-        }
-    }
-
-    /// Lets a healed world come to rest. Returns the messages and the time that took.
-    pub fn settle(&mut self, limit: Duration) -> (u64, Duration) {
-        let (said, began) = (self.channel.said, self.now);
-        if !self.flow(began + limit) {
-            self.ledger.violated(format!("no rest after {limit:?}"));
-        }
-        (self.channel.said - said, self.now.saturating_sub(began))
     }
 
     /// Messages on their way.
@@ -379,30 +342,6 @@ impl World {
             .map(|end| end.database.log_head())
             .map(|head| head.last + 1 - head.oldest)
             .sum()
-    }
-
-    /// Claims of a healed world at rest: everything is applied and acknowledged, and each side
-    /// believes of the other what that one knows of itself.
-    pub fn test_at_rest(&mut self) {
-        for side in Side::BOTH {
-            let (own, other) = (&self.ends[side.index()][0], &self.ends[side.other().index()][0]);
-            let head = own.database.log_head();
-            let cursor = other.database.position();
-            let whole = cursor.is_some_and(|cursor| {
-                (cursor.epoch, cursor.through, cursor.chain) == (head.epoch, head.last, head.chain)
-            });
-            let acknowledged = (own.database.acknowledged, own.endpoint.acknowledged());
-            if !own.endpoint.is_open() {
-                self.ledger.violated(format!("{side:?} never heard the other end"));
-            } else if !whole {
-                self.ledger.violated(format!("{side:?} has {head:?}, the other end has {cursor:?}"));
-            } else if acknowledged != (head.last, head.last) {
-                self.ledger.violated(format!("{side:?} has {head:?}, acknowledged {acknowledged:?}"));
-            } else if own.database.state != other.database.view.state {
-                let (state, view) = (&own.database.state, &other.database.view.state);
-                self.ledger.violated(format!("{side:?} knows {state:?}, the other end believes {view:?}"));
-            }
-        }
     }
 
     pub fn violations(&self) -> &[String] {
