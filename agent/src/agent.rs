@@ -2,18 +2,44 @@
 
 use crate::adb::Adb;
 use crate::host::Kernel;
-use crate::port::PortSettings;
+use crate::link::domain::AgentDomain;
+use crate::link::presence::Speaker;
+use crate::link::route;
+use crate::phone::context::Context;
+use crate::phone::supervisor::Supervisor;
+use crate::phone::watch::Watch;
+use crate::port::PortPool;
+pub use crate::port::PortSettings;
 use crate::runtime::Engine;
 use crate::runtime::redroid::ContainerSettings;
-use crate::store::AgentStore;
-use phonefleet_link::retention::Retention;
+use crate::status::{Board, Part, Snapshot, StatusSource};
+use crate::store::port_lease::{self, Holder, PortLease};
+use crate::store::{AgentStore, CONTROLLER, Notice, device, meta, outbox};
+use async_trait::async_trait;
+use phonefleet_link::conversation::{begin_log, reapply_known};
+use phonefleet_link::retention::{Retention, prune};
 use phonefleet_link::transport::{Incoming, Transport};
+use phonefleet_link::{
+    Conversation, ConversationError, ConversationHandle, ConversationOptions, ConversationStatus,
+};
+use phonefleet_protocol::command::Command;
+use phonefleet_protocol::facts::Reason;
 use phonefleet_protocol::host::{Heartbeat, HostReport};
-use phonefleet_protocol::id::{IdSource, MachineId};
+use phonefleet_protocol::id::{DeviceId, FleetId, IdSource, MachineId};
+use phonefleet_protocol::item::Item;
+use phonefleet_protocol::stream::Epoch;
+use phonefleet_protocol::stream::message::{Introduction, PROTOCOL};
+use phonefleet_protocol::stream::sender::Regression;
 use phonefleet_protocol::time::Clock;
-use std::sync::Arc;
+use phonefleet_protocol::topic::Channel;
+use phonefleet_store::stream_log::EVENT_OUTBOX;
+use phonefleet_store::{Store, rusqlite};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// What the operator decides.
 #[derive(Clone, Debug)]
@@ -69,29 +95,229 @@ pub enum AgentError {
     /// The database cannot be used any more.
     #[error("the agent's database: {0}")]
     Store(String),
+    /// The conversation with the controller cannot go on.
+    #[error(transparent)]
+    Conversation(#[from] ConversationError),
+    /// A part of the agent ended or panicked: a bug.
+    #[error("{0} ended unexpectedly")]
+    Ended(String),
 }
 
 /// The agent as a service.
 pub struct Agent {
     settings: Settings,
     parts: Parts,
+    board: Board,
+    shared: Arc<Shared>,
+}
+
+/// What a running agent shows to its handles.
+struct Shared {
+    store: Store<Notice>,
+    clock: Arc<dyn Clock>,
+    running: OnceLock<Running>,
+    report: Mutex<HostReport>,
+}
+
+struct Running {
+    context: Arc<Context>,
+    conversation: ConversationHandle,
+    introduction: Introduction,
 }
 
 /// A cheap handle to a running agent.
 #[derive(Clone)]
-pub struct AgentHandle {}
+pub struct AgentHandle {
+    shared: Arc<Shared>,
+}
+
+impl AgentHandle {
+    /// Replaces the host's description, for the next hello.
+    pub fn set_report(&self, report: HostReport) {
+        self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&report);
+        if let Some(running) = self.shared.running.get() {
+            let introduction = Introduction { report: Some(report), ..running.introduction.clone() };
+            running.conversation.introduce(introduction);
+        }
+    }
+
+    /// How the conversation with the controller stands; `None` before the agent runs.
+    pub fn conversation(&self) -> Option<ConversationStatus> {
+        self.shared.running.get().map(|running| running.conversation.status())
+    }
+
+    /// What each device that cannot go on waits for.
+    pub fn waiting(&self) -> BTreeMap<DeviceId, Reason> {
+        self.shared.running.get().map(|running| running.context.waiting()).unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl StatusSource for AgentHandle {
+    async fn snapshot(&self) -> Result<Snapshot, String> {
+        let read = self.shared.store.read(|connection| {
+            let devices = device::all(connection)?.iter().map(device::DeviceRow::facts).collect();
+            Ok((devices, outbox::pending(connection)?, port_lease::all(connection)?))
+        });
+        let read = timeout(Duration::from_secs(1), read).await;
+        let read = read.map_err(|_| "the database does not answer".to_owned())?;
+        let (devices, (outbox_pending, outbox_oldest), ports) = read.map_err(|error| error.to_string())?;
+        let now = self.shared.clock.now();
+        let leased = ports.iter().filter(|lease| matches!(lease.holder, Holder::Leased(_))).count();
+        let quarantined = ports
+            .iter()
+            .filter(|lease| matches!(lease.holder, Holder::Quarantined(until) if until > now))
+            .count();
+        Ok(Snapshot {
+            devices,
+            outbox_pending,
+            outbox_oldest,
+            ports_leased: leased as u64,
+            ports_quarantined: quarantined as u64,
+        })
+    }
+}
+
+/// How a part of the agent ended.
+type Ended = Result<(), AgentError>;
 
 impl Agent {
     /// Wires the parts; nothing happens before [`Self::run`].
     pub fn new(settings: Settings, parts: Parts) -> (Self, AgentHandle) {
-        (Self { settings, parts }, AgentHandle {})
+        let shared = Arc::new(Shared {
+            store: parts.store.store.clone(),
+            clock: Arc::clone(&parts.clock),
+            running: OnceLock::new(),
+            report: Mutex::new(parts.report.clone()),
+        });
+        let board = Board::new(Arc::clone(&parts.clock));
+        (Self { settings, parts, board, shared: Arc::clone(&shared) }, AgentHandle { shared })
+    }
+
+    /// Reports engine, broker and store to this board.
+    #[must_use]
+    pub fn report_to(self, board: Board) -> Self {
+        Self { board, ..self }
     }
 
     /// Runs until `shutdown` resolves, or the database fails. Dropping the future at any
-    /// moment is the same as a crash: nothing is lost.
+    /// moment is the same as a crash: nothing is lost. No phone is touched by either.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), AgentError> {
-        let _ = (&self.settings, &self.parts.report);
-        shutdown.await;
-        Ok(())
+        let Self { settings, parts, board, shared } = self;
+        let settings = Arc::new(settings);
+        let host = settings.container.host.clone();
+        let AgentStore { store, notices, announce } = parts.store;
+        let domain = Arc::new(AgentDomain::new(host.clone()));
+        let (fleet, leases) = open(&store, &domain, &*parts.clock, &*parts.ids).await?;
+        board.ready(Part::Store, "");
+        reapply_known(&store, &domain, &parts.clock, Command::KINDS)
+            .await
+            .map_err(|error| AgentError::Store(error.to_string()))?;
+
+        let report = shared.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let introduction = Introduction {
+            protocol: PROTOCOL,
+            capabilities: Vec::new(),
+            software: settings.software.clone(),
+            host_id: host.clone(),
+            machine_id: Some(settings.machine_id.clone()),
+            fleet_id: fleet,
+            report: Some(report),
+        };
+        let options = ConversationOptions {
+            peer: CONTROLLER.to_owned(),
+            send_topic: Channel::Up.of(&host),
+            introduction: introduction.clone(),
+            regression: Regression::Replay,
+        };
+        let transport = Arc::clone(&parts.transport);
+        let (conversation, handle) = Conversation::new(
+            options,
+            store.clone(),
+            domain,
+            transport,
+            Arc::clone(&parts.clock),
+            Arc::clone(&parts.ids),
+        );
+        let context = Arc::new(Context::new(
+            Arc::clone(&settings),
+            store.clone(),
+            (parts.engine, parts.adb, parts.kernel),
+            Arc::clone(&parts.clock),
+            PortPool::new(settings.ports.clone(), &leases),
+        ));
+        let running = Running { context: Arc::clone(&context), conversation: handle.clone(), introduction };
+        // Set once: an agent runs once.
+        let _ = shared.running.set(running);
+
+        let speaker = Arc::new(Speaker {
+            host: host.clone(),
+            instance: settings.instance.clone(),
+            transport: parts.transport,
+            store: store.clone(),
+            heartbeat: parts.heartbeat,
+        });
+        let (connected, connection) = watch::channel(0);
+        let mut rooms: JoinSet<(&'static str, Ended)> = JoinSet::new();
+        rooms.spawn(async move { ("conversation", conversation.run().await.map_err(AgentError::from)) });
+        let grew = handle.clone();
+        let supervisor = Supervisor::new(Arc::clone(&context));
+        rooms.spawn(async move {
+            let ended = supervisor.run(notices, move || grew.log_grew()).await;
+            ("reconciler", ended.map_err(AgentError::Store))
+        });
+        let watcher = Watch::new(context, announce, board.clone());
+        rooms.spawn(async move { ("engine watch", watcher.run().await.map_err(AgentError::Store)) });
+        let (incoming, routed, routing_board) = (parts.incoming, handle, board.clone());
+        rooms.spawn(async move {
+            route(&host, incoming, routed, connected, routing_board).await;
+            ("broker connection", Ok(()))
+        });
+        let speaking = Arc::clone(&speaker);
+        rooms.spawn(async move {
+            speaking.run(connection).await;
+            ("presence", Ok(()))
+        });
+        let retention = settings.retention;
+        rooms.spawn(async move {
+            prune(store, EVENT_OUTBOX, retention, parts.clock).await;
+            ("retention", Ok(()))
+        });
+
+        tokio::select! {
+            () = shutdown => {
+                speaker.goodbye().await;
+                Ok(())
+            }
+            Some(ended) = rooms.join_next() => {
+                let error = match ended {
+                    Ok((_, Err(error))) => error,
+                    Ok((room, Ok(()))) => AgentError::Ended(room.to_owned()),
+                    Err(error) => AgentError::Ended(error.to_string()),
+                };
+                board.missing(Part::Store, error.to_string());
+                Err(error)
+            }
+        }
     }
+}
+
+/// Begins the log of events, if there is none, and reads what the agent starts from: the
+/// pinned fleet, and who has which port.
+async fn open(
+    store: &Store<Notice>,
+    domain: &Arc<AgentDomain>,
+    clock: &dyn Clock,
+    ids: &dyn IdSource,
+) -> Result<(Option<FleetId>, Vec<PortLease>), AgentError> {
+    let (domain, epoch, now) = (Arc::clone(domain), Epoch(ids.random()), clock.now());
+    let opened = store
+        .write(move |tx| {
+            begin_log(tx, &*domain, CONTROLLER, epoch, now)?;
+            Ok::<_, rusqlite::Error>((meta::get(tx, meta::FLEET)?, port_lease::all(tx)?))
+        })
+        .await;
+    let (fleet, leases) = opened.map_err(|error| AgentError::Store(error.to_string()))?;
+    let fleet = fleet.map(FleetId::try_from).transpose();
+    Ok((fleet.map_err(|error| AgentError::Store(error.to_string()))?, leases))
 }

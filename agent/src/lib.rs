@@ -2,6 +2,7 @@
 
 pub mod adb;
 pub mod agent;
+pub mod config;
 pub mod host;
 pub mod link;
 pub mod phone;

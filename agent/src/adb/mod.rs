@@ -5,8 +5,9 @@
 //! | [`server`] | the private `adb` server: started, watched, adopted or ended after a crash |
 //! | [`ledger`] | notes the server's process in the database |
 //! | [`client`] | speaks the server's socket protocol |
-//! | `boot_ladder` | which rung of its boot a phone has reached |
+//! | [`boot_ladder`] | which rung of its boot a phone has reached |
 
+pub mod boot_ladder;
 pub mod client;
 pub mod ledger;
 pub mod server;

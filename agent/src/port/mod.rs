@@ -123,7 +123,8 @@ impl PortPool {
     /// This very port, if it may be leased and is free: for a container that has it already.
     pub fn hold_exactly(&self, kind: PortKind, port: u16) -> Option<Hold> {
         let mut state = self.state();
-        if !self.settings.may_lease(kind, port) || state.is_taken(port) {
+        let taken = state.is_taken(port) || state.quarantine.contains_key(&port);
+        if taken || !self.settings.may_lease(kind, port) {
             return None;
         }
         state.set(port, true);

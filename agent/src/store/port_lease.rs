@@ -4,7 +4,7 @@ use super::{Tx, unreadable};
 use phonefleet_protocol::facts::Ports;
 use phonefleet_protocol::id::DeviceId;
 use phonefleet_protocol::time::Timestamp;
-use phonefleet_store::rusqlite::{self, Connection, params};
+use phonefleet_store::rusqlite::{self, Connection, OptionalExtension, params};
 
 /// What a port is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -77,11 +77,11 @@ pub fn quarantine(tx: &mut Tx<'_>, port: u16, until: Timestamp) -> Result<(), ru
     .map(|_| ())
 }
 
-/// Releases every port of a device; called once its container is gone.
-pub fn release(tx: &mut Tx<'_>, device: DeviceId) -> Result<(), rusqlite::Error> {
-    tx.prepare_cached("DELETE FROM port_lease WHERE device_id = ?1")?
-        .execute([device.to_string()])
-        .map(|_| ())
+/// Releases every port of a device; called once its container is gone. Returns them.
+pub fn release(tx: &mut Tx<'_>, device: DeviceId) -> Result<Vec<u16>, rusqlite::Error> {
+    tx.prepare_cached("DELETE FROM port_lease WHERE device_id = ?1 RETURNING port")?
+        .query_map([device.to_string()], |row| row.get(0))?
+        .collect()
 }
 
 /// The port of one kind that a device has.
@@ -90,7 +90,6 @@ pub fn of_kind(
     device: DeviceId,
     kind: PortKind,
 ) -> Result<Option<u16>, rusqlite::Error> {
-    use phonefleet_store::rusqlite::OptionalExtension;
     connection
         .prepare_cached("SELECT port FROM port_lease WHERE device_id = ?1 AND kind = ?2")?
         .query_row(params![device.to_string(), kind.name()], |row| row.get(0))

@@ -1,0 +1,132 @@
+//! What all device tasks share.
+
+use crate::adb::Adb;
+use crate::agent::Settings;
+use crate::host::Kernel;
+use crate::port::PortPool;
+use crate::runtime::{Container, Engine, LABEL_HOST};
+use crate::store::{Notice, Tx};
+use phonefleet_protocol::facts::Reason;
+use phonefleet_protocol::id::DeviceId;
+use phonefleet_protocol::time::{Clock, Timestamp};
+use phonefleet_store::{ReadError, Store, WriteError, rusqlite};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Engine calls that change something, at once: two cores are full at four, and more only
+/// makes each slower.
+const ENGINE_WORK: usize = 4;
+
+/// Why an action did not come to its end.
+#[derive(Debug)]
+pub(crate) enum Hindrance {
+    /// It may work later: the reason is what the operator sees meanwhile.
+    Trouble(Reason),
+    /// The database is gone: the agent has to end.
+    Fatal(String),
+}
+
+impl Hindrance {
+    pub fn trouble(code: &str, error: &impl ToString) -> Self {
+        Self::Trouble(Reason::new(code, error.to_string()))
+    }
+}
+
+pub(crate) struct Context {
+    pub settings: Arc<Settings>,
+    pub store: Store<Notice>,
+    pub engine: Arc<dyn Engine>,
+    pub adb: Arc<dyn Adb>,
+    pub kernel: Arc<dyn Kernel>,
+    pub clock: Arc<dyn Clock>,
+    pub ports: PortPool,
+    engine_work: Semaphore,
+    waiting: Mutex<BTreeMap<DeviceId, Reason>>,
+}
+
+impl Context {
+    pub fn new(
+        settings: Arc<Settings>,
+        store: Store<Notice>,
+        edges: (Arc<dyn Engine>, Arc<dyn Adb>, Arc<dyn Kernel>),
+        clock: Arc<dyn Clock>,
+        ports: PortPool,
+    ) -> Self {
+        let (engine, adb, kernel) = edges;
+        Self {
+            settings,
+            store,
+            engine,
+            adb,
+            kernel,
+            clock,
+            ports,
+            engine_work: Semaphore::new(ENGINE_WORK),
+            waiting: Mutex::default(),
+        }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A turn at the engine, in order of asking.
+    pub async fn engine_turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed.
+        self.engine_work.acquire().await.ok()
+    }
+
+    /// Where a phone's published ADB port is reached from this machine.
+    pub fn adb_address(&self, port: u16) -> SocketAddr {
+        let bind = match self.settings.container.bind {
+            IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            address => address,
+        };
+        SocketAddr::new(bind, port)
+    }
+
+    /// Whether a container is this host's, of this device: a name alone proves nothing.
+    pub fn owns(&self, container: &Container, device: DeviceId) -> bool {
+        container.labels.get(LABEL_HOST).map(String::as_str) == Some(self.settings.container.host.as_str())
+            && container.device() == Some(device)
+    }
+
+    /// A write whose failure says what the caller may do.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnMut(&mut Tx<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+    ) -> Result<T, Hindrance> {
+        self.store.write(job).await.map_err(|error| match error {
+            WriteError::Unknown(_) | WriteError::Closed => Hindrance::Fatal(error.to_string()),
+            _ => Hindrance::trouble("DATABASE_UNAVAILABLE", &error),
+        })
+    }
+
+    /// A read, the same.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&rusqlite::Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+    ) -> Result<T, Hindrance> {
+        self.store.read(job).await.map_err(|error| match error {
+            ReadError::Closed => Hindrance::Fatal(error.to_string()),
+            ReadError::Sqlite(_) => Hindrance::trouble("DATABASE_UNAVAILABLE", &error),
+        })
+    }
+
+    /// Notes what a device waits for, for the operator; `None`: nothing any more.
+    pub fn waits_for(&self, device: DeviceId, reason: Option<&Reason>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match reason {
+            Some(reason) => waiting.insert(device, reason.clone()),
+            None => waiting.remove(&device),
+        };
+    }
+
+    /// What each waiting device waits for.
+    pub fn waiting(&self) -> BTreeMap<DeviceId, Reason> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,120 @@
+//! What a device's task remembers and may forget: a restart of the agent begins without it.
+
+use super::transition::Question;
+use crate::adb::boot_ladder::BootLadder;
+use phonefleet_protocol::facts::Reason;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Wakes a task; what happened while it was at work is not lost.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    notify: Notify,
+    raised: AtomicBool,
+}
+
+impl Wake {
+    /// Something happened: look again.
+    pub fn raise(&self) {
+        self.raised.store(true, Ordering::SeqCst);
+        self.notify.notify_one();
+    }
+
+    /// Whether something happened since the last look, which begins now.
+    pub fn take(&self) -> bool {
+        self.raised.swap(false, Ordering::SeqCst)
+    }
+
+    /// Resolves at once while something is not looked at, and else when it happens.
+    pub async fn raised(&self) {
+        while !self.raised.load(Ordering::SeqCst) {
+            self.notify.notified().await;
+        }
+    }
+}
+
+/// A boot under way.
+pub(super) struct Boot {
+    pub container: String,
+    pub ladder: BootLadder,
+    pub deadline: Instant,
+}
+
+/// A shutdown that Android was asked for.
+pub(super) struct Shutdown {
+    pub container: String,
+    pub kill_at: Instant,
+}
+
+/// What a task may forget.
+pub(super) struct Memory {
+    pub question: Option<Question>,
+    /// When this task first saw the question: from here an answer's deadline counts.
+    pub asked_at: Instant,
+    pub trouble: Option<Reason>,
+    /// Failures in a row.
+    pub tries: u32,
+    pub ports_tested: bool,
+    pub erased: bool,
+    pub start_seen: bool,
+    /// The container whose phone was reached over adb since it runs.
+    pub verified: Option<String>,
+    pub boot: Option<Boot>,
+    pub shutdown: Option<Shutdown>,
+    pub probe_at: Instant,
+    /// Looks in a row at which a phone that runs did not answer.
+    pub misses: u32,
+}
+
+const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
+const BACK_OFF_MOST: Duration = Duration::from_secs(10);
+
+impl Memory {
+    pub fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            question: None,
+            asked_at: now,
+            trouble: None,
+            tries: 0,
+            ports_tested: false,
+            erased: false,
+            start_seen: false,
+            verified: None,
+            boot: None,
+            shutdown: None,
+            probe_at: now,
+            misses: 0,
+        }
+    }
+
+    /// Takes note of what is asked: a new question is tried from its beginning.
+    pub fn hear(&mut self, question: Question) {
+        if self.question != Some(question) {
+            self.question = Some(question);
+            self.asked_at = Instant::now();
+            self.trouble = None;
+            self.tries = 0;
+            self.ports_tested = false;
+            self.erased = false;
+        }
+    }
+
+    /// The container is another one, or does not run any more.
+    pub fn container_changed(&mut self) {
+        self.start_seen = false;
+        self.verified = None;
+        self.boot = None;
+        self.shutdown = None;
+        self.misses = 0;
+    }
+
+    /// How long to wait after one more failure in a row.
+    pub fn back_off(&mut self) -> Duration {
+        let wait = BACK_OFF_FIRST.saturating_mul(1 << self.tries.min(5)).min(BACK_OFF_MOST);
+        self.tries = self.tries.saturating_add(1);
+        wait
+    }
+}
