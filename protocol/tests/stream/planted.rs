@@ -102,7 +102,7 @@ fn planted_faults_are_found() {
     // Each with the most histories that finding it may take.
     for (fault, cases) in [
         (Fault::AcknowledgesBeforeCommit, 100),
-        (Fault::IgnoresChains, 400),
+        (Fault::IgnoresChains, 500),
         (Fault::AppliesOverlap, 100),
         (Fault::ForgetsRetiredEpochs, 100),
         (Fault::NeverGoesBack, 100),
@@ -115,5 +115,5 @@ fn planted_faults_are_found() {
 
 #[test]
 fn the_same_histories_pass_without_a_fault() {
-    assert_eq!(first_failure(None, 100), None);
+    assert_eq!(first_failure(None, 500), None);
 }
