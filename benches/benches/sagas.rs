@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
-const CONCURRENT: [usize; 4] = [1, 8, 64, 512];
+const CONCURRENT: &str = "1,8,64,512";
 const RUN: Duration = Duration::from_millis(1200);
 /// Of the ceiling, at 64 concurrent sagas.
 const TARGET: f64 = 0.5;
@@ -70,7 +70,9 @@ async fn product(path: &Path, concurrent: usize) -> Result<Outcome> {
                 Notice::SagaRunnable(saga) => _ = wakes.send(Wake::Runnable(saga)),
                 Notice::SagaDue(at) => _ = wakes.send(Wake::Due(at)),
                 Notice::Commands(caller) => {
-                    if let Some(caller) = caller.as_str().parse().ok().and_then(|index: usize| callers.get(index)) {
+                    if let Some(caller) =
+                        caller.as_str().parse().ok().and_then(|index: usize| callers.get(index))
+                    {
                         caller.notify_one();
                     }
                 }
@@ -98,7 +100,8 @@ async fn product(path: &Path, concurrent: usize) -> Result<Outcome> {
     let rows: (u64, u64) = store
         .read(|connection| {
             let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-            let completed = count("SELECT count(*) FROM saga_state WHERE status = 'COMPLETED' AND step_index = 4")?;
+            let completed =
+                count("SELECT count(*) FROM saga_state WHERE status = 'COMPLETED' AND step_index = 4")?;
             Ok::<_, rusqlite::Error>((completed as u64, count("SELECT count(*) FROM saga_event")? as u64))
         })
         .await?;
@@ -110,10 +113,12 @@ async fn product(path: &Path, concurrent: usize) -> Result<Outcome> {
 fn main() -> Result<()> {
     let runtime = runtime()?;
     let scratch = scratch(env!("CARGO_TARGET_TMPDIR"))?;
+    let concurrent = std::env::var("CONCURRENT").unwrap_or_else(|_| CONCURRENT.to_owned());
+    let concurrent: Vec<usize> = concurrent.split(',').map(str::parse).collect::<Result<_, _>>()?;
     let mut report = Report::default();
     for round in 0..rounds(4) {
         report.add("4 KiB + fdatasync /s", flushes_per_second(scratch.path(), Duration::from_millis(500))?);
-        for concurrent in CONCURRENT {
+        for &concurrent in &concurrent {
             let file = |kind: &str| scratch.path().join(format!("{kind}-{round}-{concurrent}.db"));
             let ceiling = runtime.block_on(ceiling::saga::run(&file("ceiling"), concurrent, RUN))?;
             let product = runtime.block_on(product(&file("product"), concurrent))?;

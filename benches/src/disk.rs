@@ -14,7 +14,8 @@ const BLOCK: [u8; 4096] = [7; 4096];
 /// A directory that goes away with the value: in `PHONEFLEET_BENCH_DIR`, so that another
 /// disk can be measured, or in `default`.
 pub fn scratch(default: &str) -> io::Result<TempDir> {
-    let parent = std::env::var_os("PHONEFLEET_BENCH_DIR").map_or_else(|| PathBuf::from(default), PathBuf::from);
+    let parent =
+        std::env::var_os("PHONEFLEET_BENCH_DIR").map_or_else(|| PathBuf::from(default), PathBuf::from);
     std::fs::create_dir_all(&parent)?;
     tempfile::Builder::new().prefix("bench-").tempdir_in(parent)
 }

@@ -4,7 +4,11 @@ use std::fmt::Write as _;
 
 /// Rounds to run: `ROUNDS`, or what the bench takes by itself.
 pub fn rounds(default: usize) -> usize {
-    std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).filter(|rounds| *rounds > 0).unwrap_or(default)
+    std::env::var("ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .filter(|rounds| *rounds > 0)
+        .unwrap_or(default)
 }
 
 /// Median, 0 of nothing.
@@ -88,7 +92,9 @@ impl Report {
     /// One line on a target: what was asked for, and what the rounds gave.
     pub fn verdict(&self, name: &str, target: f64) -> String {
         match self.ratio(name) {
-            Some(ratio) if ratio >= target => format!("reached: {name}: {ratio:.2} of the ceiling (target {target})"),
+            Some(ratio) if ratio >= target => {
+                format!("reached: {name}: {ratio:.2} of the ceiling (target {target})")
+            }
             Some(ratio) => format!("MISSED: {name}: {ratio:.2} of the ceiling (target {target})"),
             None => format!("not measured: {name}"),
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   callers ──write(job)──▶ bounded queue ──▶ writer: BEGIN IMMEDIATE
-//!      ▲                                              savepoint, job, release   (one for each queued job)
+//!      ▲                                              job, job, job …  (whatever has queued)
 //!      │                                              COMMIT  (one fsync for all of them)
 //!      └──── answer, after the commit ◀───────────────┘ └─▶ notices to whoever must wake
 //!   callers ──read(job)───▶ reader connections (WAL: they never wait for the writer)

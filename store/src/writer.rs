@@ -2,7 +2,10 @@
 //!
 //! * The batch is whatever queued while the last commit ran: no timer. It is capped at
 //!   [`BATCH_JOBS`] jobs and [`BATCH_TIME`].
-//! * Each job has a savepoint: one that fails undoes itself only.
+//! * A job that fails undoes itself only. Savepoints would do that, and copy every page that
+//!   every job touches; so a batch begins without them. When a job fails that has written
+//!   something, the batch is rolled back and the others are run again, now each with a
+//!   savepoint. A job that refuses before it writes disturbs nobody.
 //! * `SQLITE_FULL`, `IOERR` and `NOMEM` may roll back the whole batch. After each error the
 //!   writer looks whether a transaction still stands; if not, the other jobs are run again.
 //! * A `COMMIT` that fails is unknown. Nobody is told "done", the store stops, and the
@@ -263,7 +266,8 @@ impl<N: Send + 'static> Store<N> {
     }
 
     /// Runs `job` in a transaction and answers after its commit. Waits for room in the
-    /// queue. The job may run more than once, but stands at most once.
+    /// queue. The job may run more than once, but stands at most once. It changes rows, and
+    /// never the schema.
     pub async fn write<T, E, F>(&self, job: F) -> Result<T, WriteError<E>>
     where
         F: FnMut(&mut Tx<'_, N>) -> Result<T, E> + Send + 'static,
@@ -405,8 +409,9 @@ impl<N> Writer<N> {
 
     /// Commits all of `batch`, in several commits if it takes long. `false`: stop.
     fn commit_batch(&mut self, mut batch: Vec<Box<dyn Job<N>>>) -> bool {
+        let mut guarded = false;
         while !batch.is_empty() {
-            match self.commit_some(&mut batch) {
+            match self.commit_some(&mut batch, &mut guarded) {
                 Commit::Stands => {}
                 Commit::Unknown => return false,
             }
@@ -414,7 +419,8 @@ impl<N> Writer<N> {
         true
     }
 
-    fn commit_some(&mut self, batch: &mut Vec<Box<dyn Job<N>>>) -> Commit {
+    /// `guarded`: each job gets a savepoint, because one of this batch has failed before.
+    fn commit_some(&mut self, batch: &mut Vec<Box<dyn Job<N>>>, guarded: &mut bool) -> Commit {
         if let Err(error) = execute(&self.connection, "BEGIN IMMEDIATE") {
             let failure = Failure::Unavailable(error.to_string());
             tracing::warn!(%error, "the database refused to begin a write");
@@ -425,17 +431,26 @@ impl<N> Writer<N> {
         let began = Instant::now();
         let mut ran = 0;
         while ran < batch.len() && (ran == 0 || began.elapsed() < BATCH_TIME) {
-            if self.run_job(&mut *batch[ran]) {
+            let end = self.run_job(&mut *batch[ran], *guarded);
+            if matches!(end, JobEnd::Fine) {
                 ran += 1;
                 continue;
             }
-            // It failed. Either it undid itself, and is answered now; or SQLite undid the
-            // whole batch, and the survivors are run again.
             let failed = batch.remove(ran);
             failed.fail(&Failure::Unavailable("the transaction was rolled back".to_owned()));
-            if self.connection.is_autocommit() {
-                tracing::warn!(survivors = ran, "the database rolled a batch back; running the others again");
-                return Commit::Stands;
+            match end {
+                JobEnd::BatchUndone => {
+                    *guarded = true;
+                    return Commit::Stands;
+                }
+                JobEnd::BatchLost => {
+                    tracing::warn!(
+                        survivors = ran,
+                        "the database rolled a batch back; running the others again"
+                    );
+                    return Commit::Stands;
+                }
+                JobEnd::Fine | JobEnd::Undone => {}
             }
         }
         if let Err(error) = execute(&self.connection, "COMMIT") {
@@ -451,28 +466,51 @@ impl<N> Writer<N> {
         Commit::Stands
     }
 
-    /// Runs one job in its savepoint. `false`: it failed, and nothing of it stands.
-    fn run_job(&mut self, job: &mut dyn Job<N>) -> bool {
+    /// Runs one job. Whatever its end but [`JobEnd::Fine`], nothing of it stands.
+    fn run_job(&mut self, job: &mut dyn Job<N>, guarded: bool) -> JobEnd {
         let mark = self.notices.len();
-        if execute(&self.connection, "SAVEPOINT job").is_err() {
+        if guarded && execute(&self.connection, "SAVEPOINT job").is_err() {
             // Only NOMEM or a lost transaction: let the job fail by itself in it.
-            return false;
+            return if self.connection.is_autocommit() { JobEnd::BatchLost } else { JobEnd::Undone };
         }
+        let changes = self.connection.total_changes();
         let fine = job.run(&mut Tx { connection: &self.connection, notices: &mut self.notices });
         if self.connection.is_autocommit() {
             self.notices.clear();
-            return false;
+            return JobEnd::BatchLost;
         }
-        if !fine {
-            self.notices.truncate(mark);
+        if fine {
+            if guarded {
+                let _ = execute(&self.connection, "RELEASE job");
+            }
+            return JobEnd::Fine;
+        }
+        self.notices.truncate(mark);
+        if self.connection.total_changes() != changes {
+            if !guarded {
+                let _ = execute(&self.connection, "ROLLBACK");
+                return JobEnd::BatchUndone;
+            }
             if execute(&self.connection, "ROLLBACK TO job").is_err() {
                 let _ = execute(&self.connection, "ROLLBACK");
-                return false;
+                return JobEnd::BatchLost;
             }
         }
-        let _ = execute(&self.connection, "RELEASE job");
-        fine
+        if guarded {
+            let _ = execute(&self.connection, "RELEASE job");
+        }
+        JobEnd::Undone
     }
+}
+
+enum JobEnd {
+    Fine,
+    /// It failed, and the batch goes on without it.
+    Undone,
+    /// It failed after it had written: the batch was rolled back to undo it.
+    BatchUndone,
+    /// SQLite rolled the batch back.
+    BatchLost,
 }
 
 enum Commit {

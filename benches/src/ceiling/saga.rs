@@ -42,9 +42,11 @@ async fn one(writer: &GroupCommit, id: i64) -> Result<()> {
         tokio::task::yield_now().await;
         writer
             .write(move |connection| {
-                connection
-                    .prepare_cached("INSERT INTO step VALUES (?1, ?2, ?3)")?
-                    .execute(params![id, step, r#"{"done":true,"port":20123}"#])?;
+                connection.prepare_cached("INSERT INTO step VALUES (?1, ?2, ?3)")?.execute(params![
+                    id,
+                    step,
+                    r#"{"done":true,"port":20123}"#
+                ])?;
                 let state = if step == STEPS { "COMPLETED" } else { "RUNNING" };
                 connection
                     .prepare_cached("UPDATE saga SET step = ?2, state = ?3 WHERE id = ?1")?

@@ -206,7 +206,11 @@ impl Engine {
     ) -> Result<Next> {
         saga.retry_count = 0;
         saga.wait_reason = None;
-        saga.due_at = Some(now);
+        // A saga that is due stays due since then: its row in the index need not move.
+        let was_due = saga.due_at.is_some_and(|at| at <= now);
+        if !was_due {
+            saga.due_at = Some(now);
+        }
         let step = std::mem::take(&mut saga.current_step);
         if saga.status == SagaStatus::Running {
             if saga.step_index as usize + 1 == definition.steps.len() {
@@ -237,7 +241,11 @@ impl Engine {
             record_step(tx, saga, now, "compensated", step, None)?;
         }
         saga.updated_at = now;
-        table::update(tx, saga)?;
+        if was_due {
+            table::update_step(tx, saga)?;
+        } else {
+            table::update(tx, saga)?;
+        }
         Ok(Next::Runnable)
     }
 

@@ -269,6 +269,29 @@ pub fn update(connection: &Connection, saga: &SagaRow) -> Result<()> {
         .map(|_| ())
 }
 
+/// Writes back what a finished step changes: nothing that an index holds. An `UPDATE` that
+/// names an indexed column takes its entry out and in again, whatever the value.
+pub fn update_step(connection: &Connection, saga: &SagaRow) -> Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE saga_state SET wait_reason = ?2, step_index = ?3, current_step = ?4, state = ?5,
+                retry_count = ?6, event_count = ?7, retry_at = ?8, updated_at = ?9
+             WHERE saga_id = ?1",
+        )?
+        .execute(params![
+            saga.saga_id.as_str(),
+            saga.wait_reason,
+            saga.step_index,
+            saga.current_step,
+            saga.state,
+            saga.retry_count,
+            saga.event_count,
+            saga.retry_at.map(|at| at.0),
+            saga.updated_at.0
+        ])
+        .map(|_| ())
+}
+
 /// Appends a line to a saga's story.
 pub fn insert_event(connection: &Connection, saga: &SagaId, event: &SagaEvent) -> Result<()> {
     connection

@@ -40,7 +40,7 @@ async fn ids(store: &Store<u32>) -> Vec<u32> {
         .unwrap()
 }
 
-/// One failing, one panicking and many good jobs at once: each stands or falls alone, and
+/// Failing, panicking, refusing and good jobs at once: each stands or falls alone, and
 /// notices come from the good ones only, after their commit.
 #[tokio::test]
 async fn jobs_of_one_batch_stand_and_fall_alone() {
@@ -57,6 +57,10 @@ async fn jobs_of_one_batch_stand_and_fall_alone() {
         tasks.spawn(async move {
             let result = store
                 .write(move |tx| {
+                    if id % 10 == 5 {
+                        tx.announce(id);
+                        return Err(rusqlite::Error::QueryReturnedNoRows);
+                    }
                     insert(tx, id)?;
                     match id % 10 {
                         3 => Err(rusqlite::Error::InvalidQuery),
@@ -66,7 +70,7 @@ async fn jobs_of_one_batch_stand_and_fall_alone() {
                 })
                 .await;
             match id % 10 {
-                3 => assert!(matches!(result, Err(WriteError::Refused(_)))),
+                3 | 5 => assert!(matches!(result, Err(WriteError::Refused(_)))),
                 7 => {
                     assert!(matches!(result, Err(WriteError::Panicked(text)) if text == format!("job {id}")));
                 }
@@ -77,7 +81,7 @@ async fn jobs_of_one_batch_stand_and_fall_alone() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
-    let expected: Vec<u32> = (0..200).filter(|id| ![3, 7].contains(&(id % 10))).collect();
+    let expected: Vec<u32> = (0..200).filter(|id| ![3, 5, 7].contains(&(id % 10))).collect();
     assert_eq!(ids(&store).await, expected);
     let mut announced = announced.lock().unwrap().clone();
     announced.sort_unstable();
