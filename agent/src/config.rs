@@ -1,0 +1,219 @@
+//! The agent's configuration: every key, its default, and what is refused.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`port_range`] | `"20000-20999"` |
+//! | [`validation`] | what types cannot say: each fault names its key |
+//!
+//! Layers, origins and unknown keys are the crate `phonefleet-settings`: a key is
+//! `PHONEFLEET_AGENT__SECTION__KEY` in the environment.
+
+pub mod port_range;
+pub mod validation;
+
+use crate::runtime::Privilege;
+use phonefleet_settings::{Loaded, Loader, Secret, SettingsError};
+use port_range::PortRange;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Prefix of the environment variables.
+pub const PREFIX: &str = "PHONEFLEET_AGENT";
+
+/// What the absence of a value means, for `--print-config`.
+pub const UNSET: &[(&str, &str)] = &[
+    ("capacity.max_devices", "unlimited"),
+    ("capacity.cpu_cores", "unlimited"),
+    ("capacity.memory_mb", "unlimited"),
+    ("runtime.docker_host", "DOCKER_HOST, or unix:///var/run/docker.sock"),
+    ("mqtt.username", "no login"),
+    ("mqtt.password", "no login"),
+    ("mqtt.ca_file", "the system's root certificates"),
+    ("mqtt.cert_file", "no client certificate"),
+    ("mqtt.key_file", "no client certificate"),
+];
+
+/// `agent.toml`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Name of this host in the fleet: 1 to 63 of a-z, 0-9 and `-`. Has no default.
+    pub host_id: String,
+    /// Database, sockets and the phones' data. Absolute; made with mode 0700.
+    pub state_dir: PathBuf,
+    /// The broker.
+    pub mqtt: Mqtt,
+    /// The container engine.
+    pub runtime: Runtime,
+    /// Ports given to phones.
+    pub ports: Ports,
+    /// How much this host takes on.
+    pub capacity: Capacity,
+    /// Starting phones.
+    pub boot: Boot,
+    /// The agent's own HTTP API.
+    pub local_api: LocalApi,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host_id: String::new(),
+            state_dir: PathBuf::from("/var/lib/phonefleet"),
+            mqtt: Mqtt::default(),
+            runtime: Runtime::default(),
+            ports: Ports::default(),
+            capacity: Capacity::default(),
+            boot: Boot::default(),
+            local_api: LocalApi::default(),
+        }
+    }
+}
+
+/// `[mqtt]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mqtt {
+    /// `mqtt://host:port`, or `mqtts://` for TLS.
+    pub url: String,
+    /// Login, together with the password.
+    pub username: Option<String>,
+    /// Login, together with the user name. Best given by the environment.
+    pub password: Option<Secret>,
+    /// PEM certificates that the broker's is checked against.
+    pub ca_file: Option<PathBuf>,
+    /// PEM certificate of this client, together with the key.
+    pub cert_file: Option<PathBuf>,
+    /// PEM private key of this client.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Self {
+            url: "mqtt://127.0.0.1:1883".to_owned(),
+            username: None,
+            password: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+        }
+    }
+}
+
+/// What runs phones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeKind {
+    /// Containers of a Docker engine.
+    #[default]
+    Docker,
+    /// Processes of this machine, for machines without an engine.
+    Process,
+}
+
+impl RuntimeKind {
+    /// The name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// `[runtime]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    /// What runs phones.
+    pub kind: RuntimeKind,
+    /// Image of orders that name none.
+    pub image: String,
+    /// Further images that orders may name.
+    pub allowed_images: Vec<String>,
+    /// `unix:///path/of/docker.sock`.
+    pub docker_host: Option<String>,
+    /// How much power a phone's container gets.
+    pub privilege: Privilege,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self {
+            kind: RuntimeKind::Docker,
+            image: "redroid/redroid:14.0.0-latest".to_owned(),
+            allowed_images: Vec::new(),
+            docker_host: None,
+            privilege: Privilege::Privileged,
+        }
+    }
+}
+
+/// `[ports]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ports {
+    /// Published ADB ports.
+    pub adb: PortRange,
+    /// Ports for WebRTC streamers.
+    pub webrtc: PortRange,
+    /// Address that they are published at. ADB is a root shell for whoever reaches it.
+    pub bind: IpAddr,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self {
+            adb: PortRange::new(20_000, 20_999),
+            webrtc: PortRange::new(21_000, 21_999),
+            bind: Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+}
+
+/// `[capacity]`; what is unset is unlimited.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Capacity {
+    /// Devices at most.
+    pub max_devices: Option<u32>,
+    /// Processors that orders may add up to.
+    pub cpu_cores: Option<f64>,
+    /// Memory in MiB that orders may add up to.
+    pub memory_mb: Option<u64>,
+}
+
+/// `[boot]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Boot {
+    /// From the start of a container to a completed boot; 1 to 3600.
+    pub timeout_seconds: u64,
+}
+
+impl Default for Boot {
+    fn default() -> Self {
+        Self { timeout_seconds: 120 }
+    }
+}
+
+/// `[local_api]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LocalApi {
+    /// Loopback only: there is no login.
+    pub listen: SocketAddr,
+}
+
+impl Default for LocalApi {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 30_010)) }
+    }
+}
+
+/// Reads the layers; see [`validation::check`] for what comes next.
+pub fn load(file: Option<&Path>) -> Result<Loaded<Config>, SettingsError> {
+    Loader::new(PREFIX).file(file).load()
+}
