@@ -1,9 +1,7 @@
 //! Bodies from outside: JSON and nothing else, with the place of what is wrong.
 
 use super::problem::{Code, Problem};
-use phonefleet_protocol::spec::FieldFault;
-use serde::de::DeserializeOwned;
-use serde_json::error::Category;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::{Path, Segment};
 
 /// Largest body of a call, in bytes.
@@ -17,21 +15,24 @@ pub fn parse<T: DeserializeOwned>(body: &[u8], code: Code) -> Result<T, Problem>
     let text = std::str::from_utf8(body).map_err(|error| {
         Problem::new(Code::InvalidJson, format!("the body is not UTF-8 behind byte {}", error.valid_up_to()))
     })?;
+    // serde would take a list for a struct, field by field.
+    if !text.trim_ascii_start().starts_with('{') {
+        check_json(text)?;
+        return Err(Problem::field(code, "", "the body must be a JSON object"));
+    }
     // Nesting is limited by serde_json itself, to 128 levels.
     let mut json = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let cause = error.inner();
-        match cause.classify() {
-            Category::Data => {
-                let message = cause.to_string();
-                let pointer = pointer(error.path(), &message);
-                Problem::fields(code, vec![FieldFault::new(pointer, shorten(&message))])
-            }
-            Category::Syntax | Category::Eof | Category::Io => {
-                Problem::new(Code::InvalidJson, format!("the body is not JSON: {cause}"))
-            }
+    let value = serde_path_to_error::deserialize(&mut json);
+    let value = match value {
+        Ok(value) => value,
+        Err(error) => {
+            // The error's own category is no help: a number in place of a name is a syntax
+            // error to it.
+            check_json(text)?;
+            let message = error.inner().to_string();
+            return Err(Problem::field(code, &pointer(error.path(), &message), message));
         }
-    })?;
+    };
     json.end().map_err(|error| {
         Problem::new(Code::InvalidJson, format!("something follows the JSON body: {error}"))
     })?;
@@ -43,8 +44,10 @@ pub fn parse_optional<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, P
     if body.is_empty() { Ok(T::default()) } else { parse(body, Code::InvalidBody) }
 }
 
-fn shorten(text: &str) -> String {
-    phonefleet_protocol::limits::shorten(text)
+fn check_json(text: &str) -> Result<(), Problem> {
+    serde_json::from_str::<IgnoredAny>(text)
+        .map(|_| ())
+        .map_err(|error| Problem::new(Code::InvalidJson, format!("the body is not JSON: {error}")))
 }
 
 /// The JSON pointer (RFC 6901) of a path. A field that is missing or given twice is told
@@ -65,7 +68,7 @@ fn pointer(path: &Path, message: &str) -> String {
     if let Some(name) = named {
         push(&mut pointer, name);
     }
-    shorten(&pointer)
+    pointer
 }
 
 fn push(pointer: &mut String, key: &str) {

@@ -145,7 +145,9 @@ impl From<OrderError> for Problem {
             OrderError::Busy { saga_id, saga_type } => {
                 Self::new(Code::Conflict, detail).with("sagaId", saga_id.as_str()).with("sagaType", saga_type)
             }
-            OrderError::Status { status, .. } => Self::new(Code::Conflict, detail).with("status", status),
+            OrderError::Status { status, .. } => {
+                Self::new(Code::Conflict, detail).with("deviceStatus", status)
+            }
             OrderError::Sqlite(error) => error.into(),
         }
     }

@@ -11,7 +11,7 @@ use super::body::BODY_BYTES;
 use super::problem::{Code, Problem};
 use crate::store::Tx;
 use crate::store::idempotency::{self as table, Scope, Stored};
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -42,6 +42,9 @@ impl FromRequest<Api> for Call {
         let path = request.uri().path().to_owned();
         let key = key(request.headers())?;
         let json = is_json(request.headers());
+        if request.body().size_hint().lower() > BODY_BYTES as u64 {
+            return Err(too_large());
+        }
         let body = Bytes::from_request(request, api).await.map_err(|error| refused_body(&error))?;
         if !body.is_empty() && !json {
             let detail = "send the body with Content-Type: application/json";
@@ -51,9 +54,13 @@ impl FromRequest<Api> for Call {
     }
 }
 
+fn too_large() -> Problem {
+    Problem::new(Code::PayloadTooLarge, format!("a body has at most {BODY_BYTES} bytes"))
+}
+
 fn refused_body(error: &BytesRejection) -> Problem {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        Problem::new(Code::PayloadTooLarge, format!("a body has at most {BODY_BYTES} bytes"))
+        too_large()
     } else {
         Problem::new(Code::InvalidBody, format!("the body did not arrive whole: {error}"))
     }

@@ -144,7 +144,7 @@ impl Problem {
         Self::fields(code, vec![FieldFault::new(phonefleet_protocol::limits::shorten(pointer), detail)])
     }
 
-    /// Adds a member for programs.
+    /// Adds a member for programs. Its name must not be one of the document's own.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.members.insert(name.to_owned(), value.into());

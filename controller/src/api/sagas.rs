@@ -111,7 +111,7 @@ impl From<VerbError> for Problem {
         let detail = error.to_string();
         match error {
             VerbError::NotFound => Self::new(Code::SagaNotFound, detail),
-            VerbError::Status(status, _) => Self::new(Code::Conflict, detail).with("status", status),
+            VerbError::Status(status, _) => Self::new(Code::Conflict, detail).with("sagaStatus", status),
             VerbError::Sqlite(error) => error.into(),
         }
     }

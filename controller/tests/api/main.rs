@@ -1,0 +1,11 @@
+//! The HTTP API over a real store, without a broker and without running sagas: what each
+//! call answers, and what it leaves in the database.
+
+mod bad_input;
+mod devices;
+mod fixture;
+mod hosts;
+mod idempotency;
+mod quotas;
+mod sagas;
+mod surroundings;
