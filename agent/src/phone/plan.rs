@@ -274,3 +274,7 @@ fn exit_text(code: i64, out_of_memory: bool) -> String {
     };
     format!("its container ended with exit code {code}{meaning}")
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
