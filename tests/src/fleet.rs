@@ -299,31 +299,30 @@ impl Fleet {
         }
         let ports = self.read(|connection| devices::ports(connection, None)).await;
         left.extend(ports.iter().map(|port| format!("controller: port {port:?}")));
-        let mut count = |daemon: &Daemon, who: &str, what: &str, sql: &str| {
+        let rows = |daemon: &Daemon, who: &str, what: &str, sql: &str| {
             let rows = daemon.count(sql);
-            if rows != 0 {
-                left.push(format!("{who}: {rows} {what}"));
-            }
+            (rows != 0).then(|| format!("{who}: {rows} {what}"))
         };
-        count(&self.controller, "controller", "dead letters", "SELECT count(*) FROM inbox_dead_letter");
-        count(
-            &self.controller,
-            "controller",
-            "unfinished sagas",
-            "SELECT count(*) FROM saga_state WHERE ended_at IS NULL",
-        );
-        count(&self.controller, "controller", "reservations", "SELECT count(*) FROM quota_reservation");
-        count(
-            &self.controller,
-            "controller",
-            "unacknowledged commands",
-            "SELECT count(*) FROM device WHERE command_seq IS NOT NULL OR command_dirty",
-        );
+        for (what, sql) in [
+            ("dead letters", "SELECT count(*) FROM inbox_dead_letter"),
+            ("unfinished sagas", "SELECT count(*) FROM saga_state WHERE ended_at IS NULL"),
+            ("reservations", "SELECT count(*) FROM quota_reservation"),
+            (
+                "unacknowledged commands",
+                "SELECT count(*) FROM device WHERE command_seq IS NOT NULL OR command_dirty",
+            ),
+        ] {
+            left.extend(rows(&self.controller, "controller", what, sql));
+        }
         for host in &self.hosts {
             let who = host.id.as_str();
-            count(&host.agent, who, "port leases", "SELECT count(*) FROM port_lease WHERE state = 'LEASED'");
-            count(&host.agent, who, "devices", "SELECT count(*) FROM device WHERE phase <> 'absent'");
-            count(&host.agent, who, "dead letters", "SELECT count(*) FROM inbox_dead_letter");
+            for (what, sql) in [
+                ("port leases", "SELECT count(*) FROM port_lease WHERE state = 'LEASED'"),
+                ("devices", "SELECT count(*) FROM device WHERE phase <> 'absent'"),
+                ("dead letters", "SELECT count(*) FROM inbox_dead_letter"),
+            ] {
+                left.extend(rows(&host.agent, who, what, sql));
+            }
             let last = host.agent.count("SELECT coalesce(max(seq), 0) FROM event_outbox");
             let applied = self.controller.count(&format!(
                 "SELECT coalesce((SELECT through FROM inbox_cursor WHERE peer = '{who}'), 0)"

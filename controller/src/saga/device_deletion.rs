@@ -3,8 +3,8 @@
 
 use super::definition::{Definition, OnFailure, Step, StepContext, StepOutcome};
 use super::device_step::{ensure, finalize_recordings, load, release};
-use crate::store::Result;
 use crate::store::saga as sagas;
+use crate::store::{Notice, Result};
 use phonefleet_protocol::desired::Wish;
 
 /// The definition.
@@ -31,8 +31,12 @@ pub const DEFINITION: Definition = Definition {
 fn cancel_active(context: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
     let (state, _) = load(context)?;
     let Some(active) = state.cancels.and_then(|id| id.parse().ok()) else { return Ok(StepOutcome::Done) };
-    let ended = sagas::find(context.tx, &active)?.is_none_or(|saga| saga.status.is_terminal());
-    Ok(if ended { StepOutcome::Done } else { StepOutcome::Wait("ACTIVE_SAGA") })
+    if sagas::find(context.tx, &active)?.is_none_or(|saga| saga.status.is_terminal()) {
+        return Ok(StepOutcome::Done);
+    }
+    // Events of the device wake its newest saga, which is this one: pass it on.
+    context.tx.announce(Notice::SagaRunnable(active));
+    Ok(StepOutcome::Wait("ACTIVE_SAGA"))
 }
 
 fn release_all(context: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
