@@ -185,7 +185,7 @@ async fn crash_everywhere(side: Side) {
         if point.passed() < last {
             // The whole life passed without reaching the crash: every point was tried.
             println!("{side:?}: killed at each of {} commits and effects", nth - 1);
-            assert!(nth > 20, "{side:?} does more than {nth} things");
+            assert!(nth > 15, "{side:?} does more than {nth} things");
             return;
         }
         nth += 1;
