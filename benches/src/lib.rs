@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`report`] | figures by round, their medians, ratios within a round |
 //! | [`disk`] | where databases go, and how fast the disk flushes this minute |
+//! | [`latency`] | numbered events, from when they were due |
 //! | [`load`] | callers that each wait for their own work, with latencies |
 //! | [`ceiling`] | the least code that keeps the same promises: what the machine could do |
 //!
@@ -12,5 +13,6 @@
 
 pub mod ceiling;
 pub mod disk;
+pub mod latency;
 pub mod load;
 pub mod report;
