@@ -2,7 +2,9 @@
 
 use crate::controller::Settings;
 use crate::quota::Policy;
-use crate::saga::RetryPolicy;
+use crate::saga::{
+    self, RetryPolicy, device_creation, device_reboot, device_reset, device_start, device_stop,
+};
 use phonefleet_link::Delivery;
 use phonefleet_link::mqtt::MqttOptions;
 use phonefleet_protocol::topic::Channel;
@@ -71,6 +73,16 @@ pub struct Saga {
     pub first_pause_ms: u64,
     /// Longest pause, ms.
     pub longest_pause_ms: u64,
+    /// Deadline of a creation. A deletion has none.
+    pub creation_timeout_seconds: u64,
+    /// Deadline of a start.
+    pub start_timeout_seconds: u64,
+    /// Deadline of a stop.
+    pub stop_timeout_seconds: u64,
+    /// Deadline of a reboot.
+    pub reboot_timeout_seconds: u64,
+    /// Deadline of a reset.
+    pub reset_timeout_seconds: u64,
 }
 
 /// `[presence]`
@@ -123,6 +135,11 @@ impl Default for Saga {
             retries: usual.retries,
             first_pause_ms: millis(usual.first_pause),
             longest_pause_ms: millis(usual.longest_pause),
+            creation_timeout_seconds: 600,
+            start_timeout_seconds: 300,
+            stop_timeout_seconds: 300,
+            reboot_timeout_seconds: 600,
+            reset_timeout_seconds: 600,
         }
     }
 }
@@ -199,6 +216,11 @@ fn check(loaded: Loaded<Config>) -> Result<Loaded<Config>, SettingsError> {
         ("saga.retries", u64::from(config.saga.retries), 0, 100),
         ("saga.first_pause_ms", config.saga.first_pause_ms, 1, 3_600_000),
         ("saga.longest_pause_ms", config.saga.longest_pause_ms, config.saga.first_pause_ms, 3_600_000),
+        ("saga.creation_timeout_seconds", config.saga.creation_timeout_seconds, 1, 86_400),
+        ("saga.start_timeout_seconds", config.saga.start_timeout_seconds, 1, 86_400),
+        ("saga.stop_timeout_seconds", config.saga.stop_timeout_seconds, 1, 86_400),
+        ("saga.reboot_timeout_seconds", config.saga.reboot_timeout_seconds, 1, 86_400),
+        ("saga.reset_timeout_seconds", config.saga.reset_timeout_seconds, 1, 86_400),
         ("presence.seconds", config.presence.seconds, 5, 3600),
         ("presence.lost_after_seconds", config.presence.lost_after_seconds, config.presence.seconds, 604_800),
         ("quota.default_max_devices", config.quota.default_max_devices, 0, 1 << 53),
@@ -211,8 +233,23 @@ fn check(loaded: Loaded<Config>) -> Result<Loaded<Config>, SettingsError> {
     if faults.is_empty() { Ok(loaded) } else { Err(SettingsError { faults }) }
 }
 
+impl Saga {
+    /// Deadlines by type of saga.
+    pub fn deadlines(&self) -> [(&'static str, Duration); 5] {
+        [
+            (device_creation::DEFINITION.saga_type, self.creation_timeout_seconds),
+            (device_start::DEFINITION.saga_type, self.start_timeout_seconds),
+            (device_stop::DEFINITION.saga_type, self.stop_timeout_seconds),
+            (device_reboot::DEFINITION.saga_type, self.reboot_timeout_seconds),
+            (device_reset::DEFINITION.saga_type, self.reset_timeout_seconds),
+        ]
+        .map(|(saga_type, seconds)| (saga_type, Duration::from_secs(seconds)))
+    }
+}
+
 impl Config {
-    /// What the controller takes of it.
+    /// What the controller takes of it. To be called once: see
+    /// [`saga::registry_with_deadlines`].
     pub fn settings(&self) -> Settings {
         Settings {
             quota: Policy { default_max_devices: self.quota.default_max_devices },
@@ -221,6 +258,7 @@ impl Config {
                 first_pause: Duration::from_millis(self.saga.first_pause_ms),
                 longest_pause: Duration::from_millis(self.saga.longest_pause_ms),
             },
+            registry: saga::registry_with_deadlines(&self.saga.deadlines()),
             presence: Duration::from_secs(self.presence.seconds),
             lost_after: Duration::from_secs(self.presence.lost_after_seconds),
             ..Settings::default()
@@ -266,7 +304,20 @@ mod tests {
         assert!(text.contains("listen = \"127.0.0.1:30002\""), "{text}");
         assert!(text.contains("quota.default_max_devices = 5"), "{text}");
         assert!(text.contains("# mqtt.password is unset: no password"), "{text}");
-        assert_eq!(loaded.value.settings().retry, RetryPolicy::default());
+        let settings = loaded.value.settings();
+        assert_eq!(settings.retry, RetryPolicy::default());
+        for usual in saga::REGISTRY.0 {
+            assert_eq!(settings.registry.in_force(usual).timeout, usual.timeout, "{}", usual.saga_type);
+        }
+    }
+
+    #[test]
+    fn deadlines_reach_the_definitions() {
+        let loaded = with(&[("SAGA__CREATION_TIMEOUT_SECONDS", "90")]).unwrap();
+        let registry = loaded.value.settings().registry;
+        let creation = registry.in_force(&device_creation::DEFINITION);
+        assert_eq!(creation.timeout, Some(Duration::from_secs(90)));
+        assert_eq!(registry.in_force(&saga::device_deletion::DEFINITION).timeout, None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::fleet::presence;
 use crate::fleet::router::{Directory, Router};
 use crate::quota::Policy;
 use crate::saga::runner::Wake;
-use crate::saga::{Engine, REGISTRY, RetryPolicy, Runner};
+use crate::saga::{Engine, REGISTRY, Registry, RetryPolicy, Runner};
 use crate::store::{Notice, Store, meta};
 use phonefleet_link::conversation::reapply_known;
 use phonefleet_link::{Incoming, Transport};
@@ -25,6 +25,8 @@ pub struct Settings {
     pub quota: Policy,
     /// How sagas retry.
     pub retry: RetryPolicy,
+    /// The sagas, with their deadlines.
+    pub registry: Registry,
     /// Silence after which a host is unreachable.
     pub presence: Duration,
     /// Silence after which a host counts as lost.
@@ -38,6 +40,7 @@ impl Default for Settings {
         Self {
             quota: Policy::default(),
             retry: RetryPolicy::default(),
+            registry: REGISTRY,
             presence: Duration::from_secs(30),
             lost_after: Duration::from_secs(600),
             software: concat!("phonefleet-controller/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -136,7 +139,7 @@ pub enum ControllerError {
 impl Controller {
     /// Wires the parts.
     pub fn new(settings: Settings, parts: Parts) -> Self {
-        let engine = Engine { registry: REGISTRY, retry: settings.retry };
+        let engine = Engine { registry: settings.registry, retry: settings.retry };
         let handle = Handle {
             store: parts.store,
             engine,

@@ -6,8 +6,8 @@ use crate::placement::{self, Misfit};
 use crate::quota::{Exceeded, Policy};
 use crate::saga::device_step::DeviceState;
 use crate::saga::{
-    Definition, Engine, device_creation, device_deletion, device_reboot, device_reset, device_start,
-    device_stop, new_saga_id,
+    Definition, Engine, REGISTRY, Registry, device_creation, device_deletion, device_reboot, device_reset,
+    device_start, device_stop, new_saga_id,
 };
 use crate::store::device::{self as devices, DeviceRow, Status};
 use crate::store::saga::SagaRow;
@@ -170,14 +170,30 @@ fn faults(order: &NewDevice) -> Vec<FieldFault> {
     faults
 }
 
+/// What orders of new devices are accepted by.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Limits of users.
+    pub quota: Policy,
+    /// The sagas, with their deadlines.
+    pub registry: Registry,
+}
+
+impl From<Policy> for Terms {
+    fn from(quota: Policy) -> Self {
+        Self { quota, registry: REGISTRY }
+    }
+}
+
 /// Accepts an order of a new device: spec, quota, host, row and saga, all or nothing.
 pub fn create(
     tx: &mut Tx<'_>,
-    policy: Policy,
+    terms: impl Into<Terms>,
     order: &NewDevice,
     ids: &dyn IdSource,
     now: Timestamp,
 ) -> Result<Accepted, OrderError> {
+    let terms: Terms = terms.into();
     let faults = faults(order);
     if !faults.is_empty() {
         return Err(OrderError::InvalidSpec(faults));
@@ -191,7 +207,7 @@ pub fn create(
         return Err(OrderError::NameTaken { user_id: order.user_id.clone(), name: order.name.clone() });
     }
     let device_id = DeviceId(ids.uuid(now));
-    policy.reserve_device(tx, device_id, &order.user_id, &order.spec, now)??;
+    terms.quota.reserve_device(tx, device_id, &order.user_id, &order.spec, now)??;
     let host_id = choice.map_err(|misfit| match misfit {
         Misfit::NoCapacity(detail) | Misfit::ImageNotAllowed(detail) => OrderError::NoCapacity(detail),
     })?;
@@ -223,8 +239,14 @@ pub fn create(
         deleted_at: None,
     };
     devices::insert(tx, &device)?;
-    let saga_id =
-        start(tx, &device_creation::DEFINITION, &mut device, &DeviceState::new(device_id), ids, now)?;
+    let saga_id = start(
+        tx,
+        terms.registry.in_force(&device_creation::DEFINITION),
+        &mut device,
+        &DeviceState::new(device_id),
+        ids,
+        now,
+    )?;
     event_outbox::append(tx, "device", &device_id.to_string(), "device.ordered", &order.user_id, now)?;
     Ok(Accepted { saga_id, device })
 }
@@ -260,7 +282,14 @@ pub fn verb(
         policy.reserve_running(tx, device_id, &device.user_id, now)??;
     }
     device.status = verb.status();
-    let saga_id = start(tx, verb.definition(), &mut device, &DeviceState::new(device_id), ids, now)?;
+    let saga_id = start(
+        tx,
+        engine.registry.in_force(verb.definition()),
+        &mut device,
+        &DeviceState::new(device_id),
+        ids,
+        now,
+    )?;
     Ok(Accepted { saga_id, device })
 }
 
@@ -287,7 +316,8 @@ fn delete(
     }
     let active = state.cancels.clone();
     device.status = Verb::Delete.status();
-    let saga_id = start(tx, &device_deletion::DEFINITION, &mut device, &state, ids, now)?;
+    let saga_id =
+        start(tx, engine.registry.in_force(&device_deletion::DEFINITION), &mut device, &state, ids, now)?;
     if let Some(active) = active.and_then(|id| id.parse().ok()) {
         engine.cancel(tx, &active, "the device is being deleted", now)?;
     }

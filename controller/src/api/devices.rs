@@ -9,7 +9,7 @@ use super::page::{Page, Window, parameter, query};
 use super::problem::{Code, Problem};
 use super::{Api, Named};
 use crate::controller::Handle;
-use crate::order::{self, Accepted, NewDevice, OrderError, Verb};
+use crate::order::{self, Accepted, NewDevice, OrderError, Terms, Verb};
 use crate::store::Tx;
 use crate::store::device::{self as table, Filter, Status};
 use axum::extract::State;
@@ -175,8 +175,13 @@ pub async fn create(State(api): State<Api>, call: Call) -> Result<Answer, Proble
     .await
 }
 
+/// The terms of this controller.
+pub(super) fn terms(handle: &Handle) -> Terms {
+    Terms { quota: handle.settings.quota, registry: handle.engine.registry }
+}
+
 fn accept(handle: &Handle, tx: &mut Tx<'_>, order: &NewDevice, now: Timestamp) -> Result<Accepted, Problem> {
-    Ok(order::create(tx, handle.settings.quota, order, &*handle.ids, now)?)
+    Ok(order::create(tx, terms(handle), order, &*handle.ids, now)?)
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,7 @@
 use super::Api;
 use super::answer::{Answer, Envelope};
 use super::body::parse;
-use super::devices::NewDeviceBody;
+use super::devices::{NewDeviceBody, terms};
 use super::idempotency::Call;
 use super::openapi::Refusals;
 use super::problem::{Code, Problem};
@@ -74,8 +74,7 @@ pub async fn create(State(api): State<Api>, call: Call) -> Result<Answer, Proble
             let result = match &item.order {
                 Err(problem) => problem.clone(),
                 Ok(order) => {
-                    let policy = handle.settings.quota;
-                    match tx.part(|tx| order::create(tx, policy, order, &*handle.ids, now)) {
+                    match tx.part(|tx| order::create(tx, terms(&handle), order, &*handle.ids, now)) {
                         Ok(accepted) => {
                             accepted_count += 1;
                             let id = accepted.device.device_id.to_string();

@@ -86,6 +86,12 @@ impl Definition {
 pub struct Registry(pub &'static [&'static Definition]);
 
 impl Registry {
+    /// The definition in force of that type; `usual` where it knows none.
+    pub fn in_force(&self, usual: &'static Definition) -> &'static Definition {
+        let found = self.0.iter().copied().find(|definition| definition.saga_type == usual.saga_type);
+        found.unwrap_or(usual)
+    }
+
     /// The definition of a stored saga; `None` where name or version is unknown, or the
     /// step is not one of it.
     pub fn of(&self, saga: &SagaRow) -> Option<&'static Definition> {

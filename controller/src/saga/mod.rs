@@ -25,6 +25,7 @@ pub use runner::Runner;
 
 use phonefleet_protocol::id::{IdSource, SagaId};
 use phonefleet_protocol::time::Timestamp;
+use std::time::Duration;
 
 /// Every saga of the controller.
 pub const REGISTRY: Registry = Registry(&[
@@ -35,6 +36,23 @@ pub const REGISTRY: Registry = Registry(&[
     &device_reset::DEFINITION,
     &device_deletion::DEFINITION,
 ]);
+
+/// The same definitions with other deadlines, by type. Called once, at the daemon's start:
+/// definitions live as long as the process, so the changed ones are leaked.
+pub fn registry_with_deadlines(deadlines: &[(&str, Duration)]) -> Registry {
+    let definitions: Vec<&'static Definition> = REGISTRY
+        .0
+        .iter()
+        .map(|definition| {
+            let mut changed = **definition;
+            if let Some((_, deadline)) = deadlines.iter().find(|(name, _)| *name == definition.saga_type) {
+                changed.timeout = Some(*deadline);
+            }
+            &*Box::leak(Box::new(changed))
+        })
+        .collect();
+    Registry(Box::leak(definitions.into_boxed_slice()))
+}
 
 /// A fresh saga id: `saga_<unix-ms>_<random>`. Ids sort by age.
 pub fn new_saga_id(ids: &dyn IdSource, now: Timestamp) -> SagaId {
