@@ -1,5 +1,6 @@
 //! The HTTP API over a real store, without a broker and without running sagas: what each
 //! call answers, and what it leaves in the database.
+#![allow(clippy::unwrap_used, reason = "this is a test, its helpers too")]
 
 mod bad_input;
 mod devices;
