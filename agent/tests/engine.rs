@@ -1,0 +1,263 @@
+//! The real engine: what it does for a phone, how it refuses, and how it goes away.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod environment;
+
+use environment::{environment, fresh_host, fresh_port, phone, sh, sweep, until};
+use phonefleet_agent::runtime::{ContainerState, Engine, EngineError, EngineEvent, Privilege};
+use phonefleet_protocol::time::{Clock, SystemClock};
+use std::net::TcpListener;
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::{Instant, timeout};
+
+/// One test at a time: some of them take the engine away from the others.
+static ENGINE: Mutex<()> = Mutex::const_new(());
+
+#[tokio::test]
+async fn a_phone_is_created_started_killed_and_removed() {
+    let Some(environment) = environment() else { return };
+    let _turn = ENGINE.lock().await;
+    let (folder, host) = (tempfile::tempdir().unwrap(), fresh_host());
+    let docker = environment.docker(&host);
+    let info = docker.info().await.unwrap();
+    assert!(!info.version.is_empty() && info.cpus > 0 && info.memory_bytes > 0, "{info:?}");
+
+    let mut events = docker.watch(&host, SystemClock.now()).await.unwrap();
+    let mut spec = phone(&host, folder.path(), fresh_port(), &[]);
+    // More than any machine has is cut, not refused.
+    spec.nano_cpus = 4096 * 1_000_000_000;
+    spec.memory_bytes = 1 << 50;
+    spec.open_files = (1 << 40, 1 << 40);
+    let id = docker.create(&spec).await.unwrap();
+    let container = docker.inspect(&spec.name).await.unwrap().unwrap();
+    assert_eq!((container.id.as_str(), &container.state), (id.as_str(), &ContainerState::Created));
+    assert_eq!(container.name, spec.name);
+    // Labels of the image are there, too.
+    assert!(spec.labels.iter().all(|(name, value)| container.labels.get(name) == Some(value)));
+    assert_eq!(container.generation(), Some(1));
+
+    docker.start(&id).await.unwrap();
+    docker.start(&id).await.unwrap();
+    assert_eq!(docker.inspect(&id).await.unwrap().unwrap().state, ContainerState::Running);
+    docker.kill(&id).await.unwrap();
+    docker.kill(&id).await.unwrap();
+    let ended = ContainerState::Exited { code: 137, out_of_memory: false };
+    until("it is seen as killed", Duration::from_secs(10), async || {
+        docker.inspect(&id).await.unwrap().unwrap().state == ended
+    })
+    .await;
+    let listed = docker.list(&host).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].state, ended);
+
+    docker.remove(&id).await.unwrap();
+    docker.remove(&id).await.unwrap();
+    docker.kill(&id).await.unwrap();
+    assert_eq!(docker.inspect(&id).await.unwrap(), None);
+    assert_eq!(docker.list(&host).await.unwrap(), []);
+    assert_eq!(docker.start(&id).await, Err(EngineError::NotFound(id)));
+
+    // create, start, die, destroy
+    let device = container.device().unwrap();
+    for _ in 0..4 {
+        let event = timeout(Duration::from_secs(5), events.recv()).await.unwrap();
+        assert_eq!(event, Some(EngineEvent::Container(device)));
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_told_apart() {
+    let Some(environment) = environment() else { return };
+    let _turn = ENGINE.lock().await;
+    let (folder, host) = (tempfile::tempdir().unwrap(), fresh_host());
+    let docker = environment.docker(&host);
+    let fresh = || phone(&host, folder.path(), fresh_port(), &[]);
+
+    let mut spec = fresh();
+    spec.image = "phonefleet/none:1".into();
+    assert_eq!(docker.create(&spec).await, Err(EngineError::ImageMissing("phonefleet/none:1".into())));
+
+    let spec = fresh();
+    docker.create(&spec).await.unwrap();
+    assert_eq!(docker.create(&spec).await, Err(EngineError::NameTaken(spec.name.clone())));
+
+    let mut spec = fresh();
+    spec.data_dir = folder.path().join("gone");
+    let error = docker.create(&spec).await.unwrap_err();
+    assert!(matches!(&error, EngineError::Refused(why) if why.contains("gone")), "{error:?}");
+
+    let mut spec = fresh();
+    spec.memory_bytes = 1 << 20;
+    let error = docker.create(&spec).await.unwrap_err();
+    assert!(matches!(&error, EngineError::Refused(why) if why.contains("memory")), "{error:?}");
+
+    // Too little for a process to begin: the engine creates it and refuses to start it.
+    let mut spec = fresh();
+    spec.memory_bytes = 6 << 20;
+    spec.command = vec!["x".repeat(60_000); 60];
+    let id = docker.create(&spec).await.unwrap();
+    let error = docker.start(&id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused(_)), "{error:?}");
+
+    // Where the machine lacks a capability, privileged is refused at the start.
+    let capable = std::fs::read_to_string("/proc/self/status").unwrap().lines().any(|line| {
+        line.strip_prefix("CapEff:")
+            .is_some_and(|hex| u64::from_str_radix(hex.trim(), 16).unwrap() & (1 << 24) != 0)
+    });
+    let mut spec = fresh();
+    spec.privilege = Privilege::Privileged;
+    let id = docker.create(&spec).await.unwrap();
+    match docker.start(&id).await {
+        Ok(()) => assert!(capable),
+        Err(EngineError::Refused(why)) => assert!(!capable && why.contains("caps"), "{why}"),
+        Err(error) => panic!("{error:?}"),
+    }
+    sweep(&docker, &host).await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_held_is_named() {
+    let Some(environment) = environment() else { return };
+    let _turn = ENGINE.lock().await;
+    let (folder, host) = (tempfile::tempdir().unwrap(), fresh_host());
+    let docker = environment.docker(&host);
+
+    let port = fresh_port();
+    let stranger = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let spec = phone(&host, folder.path(), port, &[]);
+    let id = docker.create(&spec).await.unwrap();
+    let error = docker.start(&id).await.unwrap_err();
+    assert!(matches!(error, EngineError::PortTaken { port: held, .. } if held == port), "{error:?}");
+    assert_eq!(docker.inspect(&id).await.unwrap().unwrap().state, ContainerState::Created);
+    drop(stranger);
+    docker.start(&id).await.unwrap();
+
+    let second = phone(&host, folder.path(), port, &[]);
+    let second = docker.create(&second).await.unwrap();
+    let error = docker.start(&second).await.unwrap_err();
+    assert!(matches!(error, EngineError::PortTaken { port: held, .. } if held == port), "{error:?}");
+    sweep(&docker, &host).await;
+}
+
+#[tokio::test]
+async fn containers_of_others_are_neither_listed_nor_touched() {
+    let Some(environment) = environment() else { return };
+    let _turn = ENGINE.lock().await;
+    let (folder, host, other) = (tempfile::tempdir().unwrap(), fresh_host(), fresh_host());
+    let (docker, theirs) = (environment.docker(&host), environment.docker(&other));
+    let spec = phone(&other, folder.path(), fresh_port(), &[]);
+    let id = theirs.create(&spec).await.unwrap();
+    theirs.start(&id).await.unwrap();
+
+    assert_eq!(docker.list(&host).await.unwrap(), []);
+    for outcome in [docker.remove(&id).await, docker.kill(&id).await, docker.start(&id).await] {
+        assert!(
+            matches!(&outcome, Err(EngineError::Refused(why)) if why.contains("not this agent's")),
+            "{outcome:?}"
+        );
+    }
+    assert_eq!(theirs.list(&other).await.unwrap()[0].state, ContainerState::Running);
+    sweep(&theirs, &other).await;
+}
+
+#[tokio::test]
+async fn a_frozen_phone_is_thawed_killed_and_removed() {
+    let Some(environment) = environment() else { return };
+    let _turn = ENGINE.lock().await;
+    let (folder, host) = (tempfile::tempdir().unwrap(), fresh_host());
+    let docker = environment.docker(&host);
+    let freeze = async |name: &str| {
+        sh(&format!("docker pause {name}"));
+        assert_eq!(docker.inspect(name).await.unwrap().unwrap().state, ContainerState::Paused);
+    };
+    let spec = phone(&host, folder.path(), fresh_port(), &[]);
+    let id = docker.create(&spec).await.unwrap();
+    docker.start(&id).await.unwrap();
+    freeze(&spec.name).await;
+    docker.start(&id).await.unwrap();
+    assert_eq!(docker.inspect(&id).await.unwrap().unwrap().state, ContainerState::Running);
+    freeze(&spec.name).await;
+    docker.kill(&id).await.unwrap();
+    until("it is dead", Duration::from_secs(10), async || {
+        matches!(docker.inspect(&id).await.unwrap().unwrap().state, ContainerState::Exited { code: 137, .. })
+    })
+    .await;
+    docker.start(&id).await.unwrap();
+    freeze(&spec.name).await;
+    docker.remove(&id).await.unwrap();
+    assert_eq!(docker.inspect(&id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn health_probes_and_commands_make_no_events() {
+    let Some(environment) = environment() else { return };
+    let _turn = ENGINE.lock().await;
+    let (folder, host) = (tempfile::tempdir().unwrap(), fresh_host());
+    let docker = environment.docker(&host);
+    let spec = phone(&host, folder.path(), fresh_port(), &[]);
+    let id = docker.create(&spec).await.unwrap();
+    docker.start(&id).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let mut events = docker.watch(&host, SystemClock.now()).await.unwrap();
+    sh(&format!("docker exec {} true", spec.name));
+    assert!(timeout(Duration::from_millis(700), events.recv()).await.is_err());
+    docker.kill(&id).await.unwrap();
+    assert!(matches!(
+        timeout(Duration::from_secs(5), events.recv()).await.unwrap(),
+        Some(EngineEvent::Container(_))
+    ));
+    sweep(&docker, &host).await;
+}
+
+#[tokio::test]
+async fn an_engine_that_is_killed_or_hangs_is_survived() {
+    let Some(environment) = environment() else { return };
+    let _turn = ENGINE.lock().await;
+    let (folder, host) = (tempfile::tempdir().unwrap(), fresh_host());
+    let docker = environment.docker(&host);
+    let spec = phone(&host, folder.path(), fresh_port(), &[]);
+    let id = docker.create(&spec).await.unwrap();
+    docker.start(&id).await.unwrap();
+
+    let mut events = docker.watch(&host, SystemClock.now()).await.unwrap();
+    environment.engine("kill");
+    let began = Instant::now();
+    let error = docker.info().await.unwrap_err();
+    assert!(matches!(error, EngineError::Unavailable(_)), "{error:?}");
+    assert!(matches!(docker.create(&spec).await, Err(EngineError::Unavailable(_))));
+    assert!(matches!(docker.list(&host).await, Err(EngineError::Unavailable(_))));
+    assert!(docker.watch(&host, SystemClock.now()).await.is_err());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    stream_ends(&mut events, Duration::from_secs(5)).await;
+
+    environment.engine("restart");
+    assert_eq!(docker.inspect(&id).await.unwrap().unwrap().state, ContainerState::Running);
+
+    // Stopped: it accepts connections and never answers.
+    let mut events = docker.watch(&host, SystemClock.now()).await.unwrap();
+    let engine = nix::unistd::Pid::from_raw(environment.engine_process());
+    nix::sys::signal::kill(engine, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let began = Instant::now();
+    let error = docker.ping().await.unwrap_err();
+    assert!(matches!(error, EngineError::Unavailable(_)), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    stream_ends(&mut events, Duration::from_secs(20)).await;
+    nix::sys::signal::kill(engine, nix::sys::signal::Signal::SIGCONT).unwrap();
+    assert!(docker.info().await.is_ok());
+
+    // Its network is gone, as when a second engine ran here: clear words, until a restart.
+    sh("ip link delete docker0");
+    let second = phone(&host, folder.path(), fresh_port(), &[]);
+    let second = docker.create(&second).await.unwrap();
+    let error = docker.start(&second).await.unwrap_err();
+    assert!(matches!(&error, EngineError::Refused(why) if why.contains("restart the engine")), "{error:?}");
+    environment.engine("restart");
+    docker.start(&second).await.unwrap();
+    sweep(&docker, &host).await;
+}
+
+async fn stream_ends(events: &mut mpsc::Receiver<EngineEvent>, patience: Duration) {
+    let end = timeout(patience, async { while events.recv().await.is_some() {} }).await;
+    assert!(end.is_ok(), "the event stream goes on without an engine");
+}
