@@ -1,0 +1,70 @@
+//! Processes and listening ports, as the kernel tells.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+/// One process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its parent.
+    pub parent: u32,
+    /// `R`, `S`, `Z`, …
+    pub state: char,
+    /// Its arguments, the program first.
+    pub arguments: Vec<String>,
+}
+
+impl Process {
+    /// Whether any of its arguments has this text.
+    pub fn mentions(&self, text: &str) -> bool {
+        self.arguments.iter().any(|argument| argument.contains(text))
+    }
+
+    /// Whether it is the program of this name.
+    pub fn is(&self, program: &str) -> bool {
+        self.arguments.first().is_some_and(|path| path.rsplit('/').next() == Some(program))
+    }
+}
+
+/// Every process that can be seen.
+pub fn processes() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter_map(process).collect()
+}
+
+fn process(pid: u32) -> Option<Process> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let text = String::from_utf8_lossy(&line);
+    let arguments = text.trim_end_matches('\0').split('\0').map(str::to_owned).collect();
+    Some(Process { pid, parent, state, arguments })
+}
+
+/// TCP ports that something listens on, in this network namespace.
+pub fn listening_ports() -> BTreeSet<u16> {
+    listening_ports_of("self")
+}
+
+/// TCP ports that something listens on, in the network namespace of a process.
+pub fn listening_ports_of(process: &str) -> BTreeSet<u16> {
+    let mut ports = BTreeSet::new();
+    for file in ["tcp", "tcp6"] {
+        let text = fs::read_to_string(format!("/proc/{process}/net/{file}")).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let mut fields = line.split_whitespace();
+            let (local, state) = (fields.nth(1), fields.nth(1));
+            if state == Some("0A")
+                && let Some((_, port)) = local.and_then(|local| local.rsplit_once(':'))
+                && let Ok(port) = u16::from_str_radix(port, 16)
+            {
+                ports.insert(port);
+            }
+        }
+    }
+    ports
+}
