@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -144,9 +145,8 @@ impl Default for Metrics {
             calls: Family::default(),
             call_time: Histogram::new(CALL_SECONDS),
         };
-        let version: Family<VersionLabel, Number> = Family::default();
-        version.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
-        own.register("info", "This program, always 1", version);
+        let version = VersionLabel { version: env!("CARGO_PKG_VERSION") };
+        own.register("build", "This program", Info::new(version));
         own.register("devices", "Devices that exist, by status", metrics.devices.clone());
         own.register("hosts", "Registered hosts, by status", metrics.hosts.clone());
         own.register(

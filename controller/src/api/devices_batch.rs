@@ -50,6 +50,7 @@ struct Item {
 #[utoipa::path(
     post,
     path = "/devices/batch",
+    operation_id = "create_batch",
     tag = "devices",
     params(("Idempotency-Key" = Option<String>, Header, description = "A call with the same key takes effect once")),
     request_body = BatchBody,

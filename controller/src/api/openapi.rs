@@ -6,7 +6,7 @@ use axum::Json;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
-use utoipa::{IntoResponses, OpenApi};
+use utoipa::{IntoResponses, Modify, OpenApi};
 
 /// Every answer that is not a success.
 pub struct Refusals;
@@ -58,6 +58,7 @@ impl IntoResponses for Refusals {
         health::metrics,
         document
     ),
+    modifiers(&UniqueNames),
     components(schemas(ProblemDocument, ProblemField, device_view::DeviceView, devices::NewDeviceBody)),
     tags(
         (name = "devices", description = "Phones: orders and verbs"),
@@ -69,6 +70,24 @@ impl IntoResponses for Refusals {
     )
 )]
 struct Document;
+
+/// Operations are named after their functions, which several resources share: the
+/// resource goes before it.
+struct UniqueNames;
+
+impl Modify for UniqueNames {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        for item in document.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
+                let tag = operation.tags.as_deref().and_then(|tags| tags.first());
+                if let (Some(name), Some(tag)) = (&mut operation.operation_id, tag) {
+                    *name = format!("{tag}_{name}");
+                }
+            }
+        }
+    }
+}
 
 static DOCUMENT: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(Document::openapi);
 

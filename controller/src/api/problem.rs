@@ -17,7 +17,7 @@ pub enum Code {
     InvalidSpec,
     /// Fields of another body are wrong.
     InvalidBody,
-    /// The query string is wrong.
+    /// The path or the query string is wrong.
     InvalidQuery,
     /// The `Idempotency-Key` header is wrong.
     InvalidIdempotencyKey,
@@ -66,7 +66,7 @@ impl Code {
                 ("INVALID_SPEC", StatusCode::BAD_REQUEST, "The order of a device cannot be built")
             }
             Self::InvalidBody => ("INVALID_BODY", StatusCode::BAD_REQUEST, "The body has wrong fields"),
-            Self::InvalidQuery => ("INVALID_QUERY", StatusCode::BAD_REQUEST, "The query string is wrong"),
+            Self::InvalidQuery => ("INVALID_QUERY", StatusCode::BAD_REQUEST, "The path or query is wrong"),
             Self::InvalidIdempotencyKey => {
                 ("INVALID_IDEMPOTENCY_KEY", StatusCode::BAD_REQUEST, "The Idempotency-Key is wrong")
             }

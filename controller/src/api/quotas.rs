@@ -167,7 +167,7 @@ impl QuotaBody {
 }
 
 fn user_id(text: &str) -> Result<UserId, Problem> {
-    text.parse().map_err(|error| Problem::field(Code::InvalidBody, "", format!("{error}")))
+    text.parse().map_err(|error| Problem::new(Code::InvalidQuery, format!("{error}")))
 }
 
 /// The limits in force for a user.

@@ -55,6 +55,6 @@ async fn limits_that_make_no_sense() {
         assert_eq!(refusal["pointer"], pointer, "{body}");
     }
     fixture.put("/quotas/user-1", &json!([])).await.refused(400, "INVALID_BODY");
-    fixture.get("/quotas/a%20b").await.refused(400, "INVALID_BODY");
+    fixture.get("/quotas/a%20b").await.refused(400, "INVALID_QUERY");
     assert_eq!(fixture.count("SELECT count(*) FROM quota_limit").await, 0);
 }

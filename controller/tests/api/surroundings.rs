@@ -66,6 +66,14 @@ async fn the_description_names_every_call_and_each_is_there() {
             assert!(!["NOT_FOUND", "METHOD_NOT_ALLOWED"].contains(&code), "{method} {path}: {json}");
         }
     }
+    let names: Vec<_> = document["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|item| item.as_object().unwrap().values())
+        .map(|call| call["operationId"].as_str().unwrap())
+        .collect();
+    assert_eq!(names.iter().collect::<std::collections::HashSet<_>>().len(), names.len(), "{names:?}");
     described.sort();
     let mut expected: Vec<_> = [
         "get /devices",
