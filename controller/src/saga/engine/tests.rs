@@ -1,5 +1,7 @@
 //! The engine by itself: definitions made for the test, a real database, virtual time.
 
+#![allow(clippy::unnecessary_wraps, reason = "steps have one signature")]
+
 use super::*;
 use crate::saga::Step;
 use crate::saga::runner::{Runner, Wake};
