@@ -52,11 +52,7 @@ const RATE: u64 = 1000;
 const RATE_EVENTS: u64 = 1500;
 
 static AGENT: [Migration; 2] = [
-    Migration {
-        number: 1,
-        name: "0001_stream",
-        sql: include_str!("../../migrations/agent/0001_stream.sql"),
-    },
+    Migration { number: 1, name: "0001_stream", sql: include_str!("../../migrations/agent/0001_stream.sql") },
     Migration { number: 2, name: "0002_bench", sql: SENDER_DEVICES },
 ];
 
@@ -274,9 +270,9 @@ async fn product(directory: &Path, name: &str, case: Case<'_>, latencies: &Arc<L
             tokio::task::spawn_blocking(pace).await?;
         }
     }
-    tokio::time::timeout(Duration::from_secs(30), arrivals.all.notified())
-        .await
-        .with_context(|| format!("events stopped arriving: {:?} {:?}", status.status(), controller.status()))?;
+    tokio::time::timeout(Duration::from_secs(30), arrivals.all.notified()).await.with_context(|| {
+        format!("events stopped arriving: {:?} {:?}", status.status(), controller.status())
+    })?;
     let rate = case.events as f64 / began.elapsed().as_secs_f64();
     let told = controller.status();
     ensure!((told.refused, told.unknown, told.malformed) == (0, 0, 0), "{told:?}");
@@ -320,7 +316,8 @@ fn main() -> Result<()> {
     let items = events()?;
     let texts: Arc<[String]> = items.iter().map(|item| item.get().to_owned()).collect();
     let mut report = Report::default();
-    let (ideal, ideal_p50, ideal_p99) = ("ideal outbox: events/s", "ideal outbox: p50 ms", "ideal outbox: p99 ms");
+    let (ideal, ideal_p50, ideal_p99) =
+        ("ideal outbox: events/s", "ideal outbox: p50 ms", "ideal outbox: p99 ms");
     for round in 0..rounds(5) {
         report.add("4 KiB + fdatasync /s", flushes_per_second(scratch.path(), Duration::from_millis(500))?);
         let mut number = 0;
@@ -331,9 +328,10 @@ fn main() -> Result<()> {
         let none = Arc::new(Latencies::new(0));
         let flow = Flow { events: CEILING_EVENTS, per_second: None, texts: Arc::clone(&texts) };
         report.add(ideal, outbox::run(scratch.path(), &name(), &flow, &none)?);
-        for (receiver, label, events) in
-            [(Receiver::Upsert, "upsert controller", UPSERT_EVENTS), (Receiver::Fleet, "real controller", FLEET_EVENTS)]
-        {
+        for (receiver, label, events) in [
+            (Receiver::Upsert, "upsert controller", UPSERT_EVENTS),
+            (Receiver::Fleet, "real controller", FLEET_EVENTS),
+        ] {
             for producers in PRODUCERS {
                 let case = Case { receiver, events, producers: Ok(producers), items: &items };
                 let rate = runtime.block_on(product(scratch.path(), &name(), case, &none))?;
@@ -347,13 +345,23 @@ fn main() -> Result<()> {
         let (p50, p99) = latencies.p50_p99_ms();
         report.add(&format!("at {RATE}/s, {ideal_p50}"), p50);
         report.add(&format!("at {RATE}/s, {ideal_p99}"), p99);
-        for (receiver, label) in [(Receiver::Upsert, "upsert controller"), (Receiver::Fleet, "real controller")] {
+        for (receiver, label) in
+            [(Receiver::Upsert, "upsert controller"), (Receiver::Fleet, "real controller")]
+        {
             let latencies = Arc::new(Latencies::new(RATE_EVENTS));
             let case = Case { receiver, events: RATE_EVENTS, producers: Err(RATE), items: &items };
             runtime.block_on(product(scratch.path(), &name(), case, &latencies))?;
             let (p50, p99) = latencies.p50_p99_ms();
-            report.add_beside(&format!("at {RATE}/s, {label}: p50 ms"), p50, &format!("at {RATE}/s, {ideal_p50}"));
-            report.add_beside(&format!("at {RATE}/s, {label}: p99 ms"), p99, &format!("at {RATE}/s, {ideal_p99}"));
+            report.add_beside(
+                &format!("at {RATE}/s, {label}: p50 ms"),
+                p50,
+                &format!("at {RATE}/s, {ideal_p50}"),
+            );
+            report.add_beside(
+                &format!("at {RATE}/s, {label}: p99 ms"),
+                p99,
+                &format!("at {RATE}/s, {ideal_p99}"),
+            );
         }
     }
     println!("{}", report.table("events from the agent's commit to the controller's"));

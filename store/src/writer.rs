@@ -14,6 +14,7 @@
 
 use crate::migration::{self, OpenError, Schema};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use std::fs::File;
 use std::future::Future;
 use std::ops::Deref;
@@ -377,6 +378,9 @@ fn connect(path: &std::path::Path, synchronous: &str) -> Result<Connection, rusq
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // The planner must not look at bound values: it would compile the statements in which
+    // it did anew at every call, which costs more than running them.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(256);
     Ok(connection)
 }

@@ -35,7 +35,13 @@ struct Upsert {
 impl Domain<u64> for Upsert {
     const LOG: StreamLog = COMMAND_OUTBOX;
 
-    fn apply(&self, tx: &mut Tx<'_, u64>, _: &str, item: &RawValue, _: Timestamp) -> rusqlite::Result<Applied> {
+    fn apply(
+        &self,
+        tx: &mut Tx<'_, u64>,
+        _: &str,
+        item: &RawValue,
+        _: Timestamp,
+    ) -> rusqlite::Result<Applied> {
         let number = self.applied.fetch_add(1, Ordering::Relaxed) + 1;
         apply(tx, number, item.get())?;
         tx.announce(number);

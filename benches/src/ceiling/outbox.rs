@@ -41,7 +41,8 @@ pub const RECEIVER_TABLES: &str = "
     CREATE TABLE event(host INTEGER NOT NULL, seq INTEGER NOT NULL, payload TEXT NOT NULL,
         PRIMARY KEY(host, seq)) WITHOUT ROWID;
     CREATE TABLE device(id INTEGER PRIMARY KEY, newest TEXT NOT NULL, seq INTEGER NOT NULL);";
-const OUTBOX: &str = "CREATE TABLE outbox(seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, payload TEXT NOT NULL);";
+const OUTBOX: &str =
+    "CREATE TABLE outbox(seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, payload TEXT NOT NULL);";
 const CURSOR: &str = "CREATE TABLE cursor(host INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
     INSERT INTO cursor VALUES (17, 0);";
 
@@ -119,7 +120,8 @@ pub fn run(directory: &Path, name: &str, flow: &Flow, latencies: &Arc<Latencies>
     let (work, stamps) = (Arc::clone(&shared), flow.per_second.map(|_| Arc::clone(latencies)));
     let applier =
         std::thread::spawn(move || receive(&receiver, &arriving, &acknowledge, last, stamps.as_deref()));
-    let link = std::thread::spawn(move || acknowledged.iter().for_each(|number| work.acknowledged.rise(number)));
+    let link =
+        std::thread::spawn(move || acknowledged.iter().for_each(|number| work.acknowledged.rise(number)));
 
     match flow.per_second {
         None => {
@@ -160,10 +162,9 @@ fn write(
         while let Some((index, due)) = next {
             number += 1;
             taken += 1;
-            connection.prepare_cached("INSERT INTO outbox VALUES (?1, 0, ?2)")?.execute(params![
-                number as i64,
-                texts[index as usize % texts.len()]
-            ])?;
+            connection
+                .prepare_cached("INSERT INTO outbox VALUES (?1, 0, ?2)")?
+                .execute(params![number as i64, texts[index as usize % texts.len()]])?;
             connection.prepare_cached(CHANGE_DEVICE)?.execute([(number * 7919 % DEVICES) as i64])?;
             if let Some(due) = due {
                 latencies.due(number, due);
@@ -173,7 +174,9 @@ fn write(
         // Deleting rides on the next insert: alone it would be a commit more.
         let acknowledged = shared.acknowledged.get();
         if acknowledged > deleted {
-            connection.prepare_cached("DELETE FROM outbox WHERE seq <= ?1")?.execute([acknowledged as i64])?;
+            connection
+                .prepare_cached("DELETE FROM outbox WHERE seq <= ?1")?
+                .execute([acknowledged as i64])?;
             deleted = acknowledged;
         }
         connection.prepare_cached("COMMIT")?.execute([])?;
@@ -239,8 +242,9 @@ fn apply_frame(connection: &Connection, mut cursor: u64, frame: &[u8]) -> Result
     let (first, mut rest) = frame.split_first_chunk::<8>().context("a frame without a number")?;
     let mut number = u64::from_le_bytes(*first);
     while let Some((length, after)) = rest.split_first_chunk::<2>() {
-        let (event, after) =
-            after.split_at_checked(u16::from_le_bytes(*length) as usize).context("a frame that ends early")?;
+        let (event, after) = after
+            .split_at_checked(u16::from_le_bytes(*length) as usize)
+            .context("a frame that ends early")?;
         ensure!(number <= cursor + 1, "a gap before event {number}");
         if number == cursor + 1 {
             apply(connection, number, std::str::from_utf8(event)?)?;
