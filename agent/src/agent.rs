@@ -12,7 +12,7 @@ use crate::port::PortPool;
 pub use crate::port::PortSettings;
 use crate::runtime::Engine;
 use crate::runtime::redroid::ContainerSettings;
-use crate::status::{Board, Part, Snapshot, StatusSource};
+use crate::status::{Board, LinkState, Part, Snapshot, StatusSource};
 use crate::store::port_lease::{self, Holder, PortLease};
 use crate::store::{AgentStore, CONTROLLER, Notice, device, meta, outbox};
 use async_trait::async_trait;
@@ -174,6 +174,23 @@ impl StatusSource for AgentHandle {
             outbox_oldest,
             ports_leased: leased as u64,
             ports_quarantined: quarantined as u64,
+        })
+    }
+
+    fn waiting(&self) -> BTreeMap<DeviceId, Reason> {
+        Self::waiting(self)
+    }
+
+    fn link(&self) -> Option<LinkState> {
+        let status = self.conversation()?;
+        Some(LinkState {
+            open: status.open,
+            acknowledged: status.acknowledged,
+            dropped: status.dropped,
+            malformed: status.malformed,
+            refused: status.refused,
+            unknown: status.unknown,
+            last_error: status.last_error,
         })
     }
 }

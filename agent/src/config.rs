@@ -3,12 +3,14 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`port_range`] | `"20000-20999"` |
+//! | [`settings`] | the configuration in the words of the parts that use it |
 //! | [`validation`] | what types cannot say: each fault names its key |
 //!
 //! Layers, origins and unknown keys are the crate `phonefleet-settings`: a key is
 //! `PHONEFLEET_AGENT__SECTION__KEY` in the environment.
 
 pub mod port_range;
+pub mod settings;
 pub mod validation;
 
 use crate::runtime::Privilege;

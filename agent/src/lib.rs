@@ -5,6 +5,8 @@ pub mod agent;
 pub mod config;
 pub mod host;
 pub mod link;
+pub mod local_api;
+pub mod metrics;
 pub mod phone;
 pub mod port;
 pub mod runtime;

@@ -1,13 +1,17 @@
 //! What the agent tells of itself: which parts it depends on are there, and since when.
 //!
-//! Parts report to the [`Board`]; `local_api` shows it. Nothing here decides anything.
+//! Parts report to the [`Board`], the agent is the [`StatusSource`], and the [`Overview`] puts
+//! both together for `local_api` and `metrics`. Nothing here decides anything.
 
 use async_trait::async_trait;
-use phonefleet_protocol::facts::DeviceFacts;
+use phonefleet_protocol::facts::{DeviceFacts, Reason};
+use phonefleet_protocol::host::Capacity;
+use phonefleet_protocol::id::DeviceId;
 use phonefleet_protocol::time::{Clock, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// One part that the agent depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -116,11 +120,42 @@ pub struct Snapshot {
     pub ports_quarantined: u64,
 }
 
+/// How the conversation with the controller stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LinkState {
+    /// The controller has introduced itself in this connection and is welcome.
+    pub open: bool,
+    /// Events that the controller is known to have committed.
+    pub acknowledged: u64,
+    /// Messages dropped because a queue was full; the stream repeated them.
+    pub dropped: u64,
+    /// Payloads that were no message of the protocol.
+    pub malformed: u64,
+    /// Commands that became dead letters.
+    pub refused: u64,
+    /// Commands of kinds that this version does not know, kept.
+    pub unknown: u64,
+    /// The newest failure; stays after it has passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
 /// Whoever can tell a [`Snapshot`]: the agent itself. Answers within a second or fails.
 #[async_trait]
 pub trait StatusSource: Send + Sync + 'static {
     /// The present state, or why it cannot be told.
     async fn snapshot(&self) -> Result<Snapshot, String>;
+
+    /// What each device that cannot go on waits for.
+    fn waiting(&self) -> BTreeMap<DeviceId, Reason> {
+        BTreeMap::new()
+    }
+
+    /// How the conversation with the controller stands; `None` before it began.
+    fn link(&self) -> Option<LinkState> {
+        None
+    }
 }
 
 /// Who this agent is. Fixed for its run.
@@ -145,14 +180,112 @@ pub struct Status {
     #[serde(flatten)]
     pub identity: Identity,
     /// What the host takes on; absent is unlimited.
-    pub capacity: phonefleet_protocol::host::Capacity,
+    pub capacity: Capacity,
     /// What it depends on.
     pub parts: BTreeMap<Part, PartState>,
+    /// The conversation with the controller.
+    pub link: Option<LinkState>,
     /// Devices, outbox and ports; absent while they cannot be told.
     pub snapshot: Option<Snapshot>,
+    /// What each device that cannot go on waits for.
+    pub waiting: BTreeMap<DeviceId, Reason>,
     /// Why there is no snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+}
+
+/// Everything that can be told, put together when somebody asks.
+pub struct Overview {
+    /// Who this is.
+    pub identity: Identity,
+    /// What the host takes on.
+    pub capacity: Capacity,
+    /// The parts that it depends on.
+    pub board: Board,
+    source: OnceLock<Arc<dyn StatusSource>>,
+}
+
+impl Overview {
+    /// Without a source of snapshots: there is none before the database is open.
+    pub fn new(identity: Identity, capacity: Capacity, board: Board) -> Self {
+        Self { identity, capacity, board, source: OnceLock::new() }
+    }
+
+    /// Takes the source; only the first one counts.
+    pub fn set_source(&self, source: Arc<dyn StatusSource>) {
+        let _ = self.source.set(source);
+    }
+
+    /// Everything as it is now.
+    pub async fn status(&self) -> Status {
+        let source = self.source.get();
+        let told = match source {
+            Some(source) => source.snapshot().await,
+            None => Err("the database is not open yet".to_owned()),
+        };
+        let (snapshot, fault) = match told {
+            Ok(snapshot) => (Some(snapshot), None),
+            Err(fault) => (None, Some(fault)),
+        };
+        Status {
+            identity: self.identity.clone(),
+            capacity: self.capacity.clone(),
+            parts: self.board.parts(),
+            link: source.and_then(|source| source.link()),
+            snapshot,
+            waiting: source.map(|source| source.waiting()).unwrap_or_default(),
+            fault,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    /// For people: what is wrong stands where it is seen.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = &self.identity;
+        writeln!(out, "host {}, agent {}, up since {}", who.host_id, who.version, who.started_at)?;
+        let limit = |limit: Option<String>| limit.unwrap_or_else(|| "unlimited".to_owned());
+        writeln!(
+            out,
+            "capacity: devices {}, cpu cores {}, memory {} MB",
+            limit(self.capacity.max_devices.map(|value| value.to_string())),
+            limit(self.capacity.cpu_cores.map(|value| value.to_string())),
+            limit(self.capacity.memory_mb.map(|value| value.to_string())),
+        )?;
+        for (part, state) in &self.parts {
+            let word = if state.ready { "ready" } else { "NOT READY" };
+            let detail = if state.detail.is_empty() { String::new() } else { format!(": {}", state.detail) };
+            writeln!(out, "{:<8} {word} since {}{detail}", part.name(), state.since)?;
+        }
+        if let Some(link) = &self.link {
+            let word = if link.open { "open" } else { "CLOSED" };
+            writeln!(out, "link     {word}, {} events acknowledged", link.acknowledged)?;
+        }
+        if let Some(fault) = &self.fault {
+            writeln!(out, "devices, outbox and ports cannot be told: {fault}")?;
+        }
+        let Some(snapshot) = &self.snapshot else { return Ok(()) };
+        writeln!(
+            out,
+            "outbox: {} pending{}; ports: {} leased, {} in quarantine",
+            snapshot.outbox_pending,
+            snapshot.outbox_oldest.map(|oldest| format!(", the oldest of {oldest}")).unwrap_or_default(),
+            snapshot.ports_leased,
+            snapshot.ports_quarantined,
+        )?;
+        writeln!(out, "{} devices", snapshot.devices.len())?;
+        for device in &snapshot.devices {
+            write!(out, "  {} {:<8}", device.device_id, device.phase.name())?;
+            if let Some(ports) = device.ports {
+                write!(out, " adb {} webrtc {}", ports.adb, ports.webrtc)?;
+            }
+            if let Some(reason) = self.waiting.get(&device.device_id).or(device.reason.as_ref()) {
+                write!(out, " {reason}")?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
