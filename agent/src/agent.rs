@@ -20,7 +20,7 @@ use phonefleet_link::conversation::{begin_log, reapply_known};
 use phonefleet_link::retention::{Retention, prune};
 use phonefleet_link::transport::{Incoming, Transport};
 use phonefleet_link::{
-    Conversation, ConversationError, ConversationHandle, ConversationOptions, ConversationStatus,
+    Conversation, ConversationError, ConversationHandle, ConversationOptions, ConversationStatus, Domain,
 };
 use phonefleet_protocol::command::Command;
 use phonefleet_protocol::facts::Reason;
@@ -225,11 +225,11 @@ impl Agent {
         let host = settings.container.host.clone();
         let AgentStore { store, notices, announce } = parts.store;
         let domain = Arc::new(AgentDomain::new(host.clone()));
-        let (fleet, leases) = open(&store, &domain, &*parts.clock, &*parts.ids).await?;
+        let opened = open(&store, &domain, &*parts.clock, &*parts.ids).await?;
         board.ready(Part::Store, "");
         reapply_known(&store, &domain, &parts.clock, Command::KINDS)
             .await
-            .map_err(|error| AgentError::Store(error.to_string()))?;
+            .map_err(|error| store_failed(&error))?;
 
         let report = shared.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let introduction = Introduction {
@@ -238,7 +238,7 @@ impl Agent {
             software: settings.software.clone(),
             host_id: host.clone(),
             machine_id: Some(settings.machine_id.clone()),
-            fleet_id: fleet,
+            fleet_id: opened.fleet,
             report: Some(report),
         };
         let options = ConversationOptions {
@@ -251,7 +251,7 @@ impl Agent {
         let (conversation, handle) = Conversation::new(
             options,
             store.clone(),
-            domain,
+            Arc::clone(&domain),
             transport,
             Arc::clone(&parts.clock),
             Arc::clone(&parts.ids),
@@ -261,11 +261,17 @@ impl Agent {
             store.clone(),
             (parts.engine, parts.adb, parts.kernel),
             Arc::clone(&parts.clock),
-            PortPool::new(settings.ports.clone(), &leases),
+            PortPool::new(settings.ports.clone(), &opened.leases),
         ));
         let running = Running { context: Arc::clone(&context), conversation: handle.clone(), introduction };
         // Set once: an agent runs once.
         let _ = shared.running.set(running);
+
+        let mut watcher = Watch::new(Arc::clone(&context), announce, board.clone());
+        if opened.fresh {
+            watcher.first_look().await.map_err(AgentError::Store)?;
+            begin_again(&store, domain, &*parts.clock, &*parts.ids).await?;
+        }
 
         let speaker = Arc::new(Speaker {
             host: host.clone(),
@@ -278,12 +284,11 @@ impl Agent {
         let mut rooms: JoinSet<(&'static str, Ended)> = JoinSet::new();
         rooms.spawn(async move { ("conversation", conversation.run().await.map_err(AgentError::from)) });
         let grew = handle.clone();
-        let supervisor = Supervisor::new(Arc::clone(&context));
+        let supervisor = Supervisor::new(context);
         rooms.spawn(async move {
             let ended = supervisor.run(notices, move || grew.log_grew()).await;
             ("reconciler", ended.map_err(AgentError::Store))
         });
-        let watcher = Watch::new(context, announce, board.clone());
         rooms.spawn(async move { ("engine watch", watcher.run().await.map_err(AgentError::Store)) });
         let (incoming, routed, routing_board) = (parts.incoming, handle, board.clone());
         rooms.spawn(async move {
@@ -319,22 +324,51 @@ impl Agent {
     }
 }
 
-/// Begins the log of events, if there is none, and reads what the agent starts from: the
-/// pinned fleet, and who has which port.
+/// What an agent starts from.
+struct Opened {
+    /// The database is new: the host may have phones that it does not know.
+    fresh: bool,
+    fleet: Option<FleetId>,
+    leases: Vec<PortLease>,
+}
+
+fn store_failed(error: &impl ToString) -> AgentError {
+    AgentError::Store(error.to_string())
+}
+
+/// Begins the log of events, if there is none, and reads what the agent starts from.
 async fn open(
     store: &Store<Notice>,
     domain: &Arc<AgentDomain>,
     clock: &dyn Clock,
     ids: &dyn IdSource,
-) -> Result<(Option<FleetId>, Vec<PortLease>), AgentError> {
+) -> Result<Opened, AgentError> {
     let (domain, epoch, now) = (Arc::clone(domain), Epoch(ids.random()), clock.now());
     let opened = store
         .write(move |tx| {
-            begin_log(tx, &*domain, CONTROLLER, epoch, now)?;
-            Ok::<_, rusqlite::Error>((meta::get(tx, meta::FLEET)?, port_lease::all(tx)?))
+            let fresh = begin_log(tx, &*domain, CONTROLLER, epoch, now)?;
+            Ok::<_, rusqlite::Error>((fresh, meta::get(tx, meta::FLEET)?, port_lease::all(tx)?))
         })
         .await;
-    let (fleet, leases) = opened.map_err(|error| AgentError::Store(error.to_string()))?;
-    let fleet = fleet.map(FleetId::try_from).transpose();
-    Ok((fleet.map_err(|error| AgentError::Store(error.to_string()))?, leases))
+    let (fresh, fleet, leases) = opened.map_err(|error| store_failed(&error))?;
+    let fleet = fleet.map(FleetId::try_from).transpose().map_err(|error| store_failed(&error))?;
+    Ok(Opened { fresh, fleet, leases })
+}
+
+/// Begins the log anew, with what the first look has found. Nobody has seen the first one.
+async fn begin_again(
+    store: &Store<Notice>,
+    domain: Arc<AgentDomain>,
+    clock: &dyn Clock,
+    ids: &dyn IdSource,
+) -> Result<(), AgentError> {
+    let (epoch, now) = (Epoch(ids.random()), clock.now());
+    let begun = store.write(move |tx| {
+        EVENT_OUTBOX.open(tx, CONTROLLER, epoch, now)?;
+        for item in domain.snapshot(tx, CONTROLLER, now)? {
+            EVENT_OUTBOX.append(tx, CONTROLLER, item.labels(), &item.item, now)?;
+        }
+        Ok::<_, rusqlite::Error>(())
+    });
+    begun.await.map_err(|error| store_failed(&error))
 }

@@ -100,7 +100,8 @@ fn replaced(row: DeviceRow, desired: &DesiredDevice) -> DeviceRow {
     // Going back would bring back data that a reset removed.
     asked.boot_count = asked.boot_count.max(row.desired.boot_count);
     asked.data_epoch = asked.data_epoch.max(row.desired.data_epoch);
-    DeviceRow { desired: asked, parked: false, answer: None, deaths: Vec::new(), ..row }
+    let reason = row.reason.filter(|_| !row.parked);
+    DeviceRow { desired: asked, parked: false, reason, answer: None, deaths: Vec::new(), ..row }
 }
 
 fn begin(tx: &mut Tx<'_>, mut row: DeviceRow, now: Timestamp) -> Result<(), rusqlite::Error> {

@@ -11,13 +11,13 @@
 //! | [`desire`] | the controller's word becomes a row; findings are parked |
 //! | [`plan`] | what to do next; pure |
 //! | [`transition`] | what happened becomes a row and an event |
-//! | [`context`] | what all tasks share |
-//! | [`task`] | the loop of one device: look, plan, act, wait |
-//! | [`act`] | how each action is done |
-//! | [`boot`] | boot ladder and liveness of a phone that runs |
-//! | [`memory`] | what a task may forget |
-//! | [`supervisor`] | one task a device, woken, and started again when it panics |
-//! | [`watch`] | engine events, full lists, and what they find |
+//! | `context` | what all tasks share |
+//! | `task` | the loop of one device: look, plan, act, wait |
+//! | `act` | how each action is done |
+//! | `boot` | boot ladder and liveness of a phone that runs |
+//! | `memory` | what a task may forget |
+//! | `supervisor` | one task a device, woken, and started again when it panics |
+//! | `watch` | engine events, full lists, and what they find |
 
 mod act;
 mod boot;

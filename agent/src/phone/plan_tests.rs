@@ -66,7 +66,10 @@ impl World {
                 self.ports_tested = true;
             }
             Action::Create => {
-                assert!(self.container.is_none() && self.row.ports.is_some() && self.ports_tested, "{self:?}");
+                assert!(
+                    self.container.is_none() && self.row.ports.is_some() && self.ports_tested,
+                    "{self:?}"
+                );
                 (self.container, self.fits, self.data) = (Some(ContainerState::Created), true, true);
                 self.start_seen = false;
             }

@@ -141,7 +141,8 @@ impl DeviceTask {
     }
 
     fn rest(&self, view: &View) -> Duration {
-        if view.row.phase == Phase::Running && view.container.is_some() {
+        let runs = view.container.as_ref().is_some_and(|found| found.state == ContainerState::Running);
+        if runs && view.row.phase == Phase::Running {
             self.memory.probe_at.saturating_duration_since(Instant::now()).min(LONGEST_REST)
         } else {
             LONGEST_REST

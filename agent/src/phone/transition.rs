@@ -46,12 +46,14 @@ pub fn update(
     Ok(true)
 }
 
-/// The start is about to be made. A start that was never confirmed is not counted again.
+/// The start is about to be made. One that was begun before, and that nobody saw succeed,
+/// is not counted again: it has neither a death nor an error behind it.
 pub fn starting(tx: &mut Tx<'_>, question: Question) -> Result<bool, rusqlite::Error> {
     update(tx, question, |row| {
-        if row.phase != Phase::Starting || row.starts == 0 {
+        if row.phase != Phase::Starting || row.reason.is_some() {
             row.starts += 1;
         }
+        row.reason = None;
         row.phase = Phase::Starting;
         row.booted = false;
         row.applied_boot_count = row.desired.boot_count;

@@ -15,10 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Between two full lists.
 const LIST_EVERY: Duration = Duration::from_mins(1);
+/// How long a host without a database looks for phones before it speaks.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// First wait for an engine that does not answer; doubles up to [`AGAIN_MOST`].
 const AGAIN_FIRST: Duration = Duration::from_millis(500);
 const AGAIN_MOST: Duration = Duration::from_secs(10);
@@ -56,6 +58,22 @@ impl Watch {
             }
             // The stream ended though the engine answers: an engine that restarts.
             sleep(again).await;
+        }
+    }
+
+    /// Parks what a host without a database finds, before it speaks for the first time: its
+    /// first inventory then names its phones. An engine that is away is not waited for.
+    ///
+    /// # Errors
+    /// The text of a database failure that the agent cannot go on after.
+    pub async fn first_look(&mut self) -> Result<(), String> {
+        match timeout(FIRST_LOOK, self.list()).await {
+            Ok(Err(Hindrance::Fatal(why))) => Err(why),
+            Ok(Err(Hindrance::Trouble(reason))) => {
+                tracing::warn!(%reason, "cannot see yet which phones this host has");
+                Ok(())
+            }
+            Ok(Ok(())) | Err(_) => Ok(()),
         }
     }
 

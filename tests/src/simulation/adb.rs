@@ -34,7 +34,7 @@ impl SimulatedAdb {
             let until = from + Duration::from_secs(seconds.unwrap_or(10));
             (from..until).contains(&Instant::now())
         });
-        (started.elapsed() >= ADBD_UP && !offline).then_some(phone)
+        (started.elapsed() >= ADBD_UP && !offline && !phone.hung).then_some(phone)
     }
 
     fn run(&self, phone: &Phone, command: &str) -> ShellOutput {

@@ -95,7 +95,7 @@ impl Engine for SimulatedEngine {
                 labels: spec.labels.clone(),
                 state: ContainerState::Created,
             };
-            let phone = Phone { container, spec: spec.clone(), started: None };
+            let phone = Phone { container, spec: spec.clone(), started: None, hung: false };
             state.containers.insert(id.clone(), phone);
             id
         };

@@ -66,6 +66,8 @@ pub struct Phone {
     pub spec: ContainerSpec,
     /// When it was started last.
     pub started: Option<Instant>,
+    /// Its adbd does not answer.
+    pub hung: bool,
 }
 
 impl Phone {
@@ -159,6 +161,31 @@ impl Machine {
         state.tell(&device.to_string(), device);
     }
 
+    /// A phone's adbd stops answering, or answers again.
+    pub fn set_hung(&self, device: DeviceId, hung: bool) {
+        let mut state = self.lock();
+        for phone in state.containers.values_mut() {
+            if phone.container.device() == Some(device) {
+                phone.hung = hung;
+            }
+        }
+    }
+
+    /// Somebody pauses a phone's container, or lets it go on.
+    pub fn set_paused(&self, device: DeviceId, paused: bool) {
+        let mut state = self.lock();
+        let (from, to) = match paused {
+            true => (ContainerState::Running, ContainerState::Paused),
+            false => (ContainerState::Paused, ContainerState::Running),
+        };
+        for phone in state.containers.values_mut() {
+            if phone.container.device() == Some(device) && phone.container.state == from {
+                phone.container.state = to.clone();
+            }
+        }
+        state.tell(&device.to_string(), device);
+    }
+
     /// A phone's container dies with this exit code.
     pub fn die(&self, device: DeviceId, code: i64) {
         let id = self.phone(device).map(|phone| phone.container.id);
@@ -171,7 +198,8 @@ impl Machine {
     pub(super) fn exit(&self, id: &str, started: Option<Instant>, code: i64) {
         let mut state = self.lock();
         let Some(phone) = state.containers.get_mut(id) else { return };
-        if !phone.is_running() || started.is_some_and(|at| phone.started != Some(at)) {
+        let paused = phone.container.state == ContainerState::Paused && started.is_none();
+        if !(phone.is_running() || paused) || started.is_some_and(|at| phone.started != Some(at)) {
             return;
         }
         phone.container.state = ContainerState::Exited { code, out_of_memory: false };

@@ -1,0 +1,18 @@
+//! One real agent on a simulated machine, on virtual time, steered by a scripted controller
+//! over the real stream.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `controller` | says what the test says, and keeps what it hears |
+//! | `world` | machine, broker, controller and an agent that can be killed |
+//! | `ladder` | wishes, answers, generations and attempts |
+//! | `faults` | engines, ports and phones that fail |
+//! | `crashes` | the agent killed at every commit and every effect |
+//! | `findings` | lost databases, restored controllers, parked devices |
+
+mod controller;
+mod crashes;
+mod faults;
+mod findings;
+mod ladder;
+mod world;

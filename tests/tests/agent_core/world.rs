@@ -1,0 +1,315 @@
+//! Machine, broker, controller, and an agent that can be killed.
+
+use crate::controller::Controller;
+use phonefleet_agent::agent::{Agent, AgentHandle, Parts, PortSettings, Settings};
+use phonefleet_agent::host::Kernel;
+use phonefleet_agent::runtime::Privilege;
+use phonefleet_agent::runtime::redroid::ContainerSettings;
+use phonefleet_agent::store;
+use phonefleet_link::MemoryBroker;
+use phonefleet_protocol::desired::{DesiredDevice, Wish};
+use phonefleet_protocol::event::{Event, Outcome};
+use phonefleet_protocol::facts::{DeviceFacts, Phase};
+use phonefleet_protocol::host::{Heartbeat, HostReport};
+use phonefleet_protocol::id::{DeviceId, HostId, IdSource};
+use phonefleet_protocol::spec::DeviceSpec;
+use phonefleet_protocol::time::{Clock, Timestamp};
+use phonefleet_protocol::topic::Channel;
+use phonefleet_store::Mode;
+use phonefleet_store::rusqlite::{Connection, OpenFlags};
+use phonefleet_tests::simulation::adb::SimulatedAdb;
+use phonefleet_tests::simulation::engine::SimulatedEngine;
+use phonefleet_tests::simulation::kernel::SimulatedKernel;
+use phonefleet_tests::simulation::time::{SeededIds, VirtualClock};
+use phonefleet_tests::simulation::{CrashPoint, Machine};
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+/// Longest that anything may take, in virtual time.
+const PATIENCE: Duration = Duration::from_secs(1800);
+
+pub struct World {
+    pub machine: Machine,
+    pub broker: MemoryBroker,
+    pub controller: Controller,
+    pub crash: CrashPoint,
+    pub adb_ports: RangeInclusive<u16>,
+    pub kernel: Option<Arc<dyn Kernel>>,
+    pub default_image: String,
+    pub handle: Option<AgentHandle>,
+    directory: TempDir,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    agent: Option<JoinHandle<()>>,
+}
+
+fn host() -> HostId {
+    "h1".parse().unwrap()
+}
+
+impl World {
+    /// A world with an agent that runs.
+    pub async fn start() -> Self {
+        let mut world = Self::without_agent();
+        world.start_agent().await;
+        world
+    }
+
+    pub fn without_agent() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(VirtualClock::start());
+        let ids: Arc<dyn IdSource> = Arc::new(SeededIds::new(1));
+        let broker = MemoryBroker::new();
+        let controller = Controller::start(
+            directory.path(),
+            "fleet-1",
+            &host(),
+            &broker,
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+        );
+        Self {
+            machine: Machine::default(),
+            broker,
+            controller,
+            crash: CrashPoint::default(),
+            adb_ports: 20_000..=20_009,
+            kernel: None,
+            default_image: "phonefleet/phonesim:dev".into(),
+            handle: None,
+            directory,
+            clock,
+            ids,
+            agent: None,
+        }
+    }
+
+    /// Another controller takes the place of this one, with an empty database.
+    pub fn replace_controller(&mut self, fleet: &str) {
+        let (clock, ids) = (Arc::clone(&self.clock), Arc::clone(&self.ids));
+        self.controller = Controller::start(self.directory.path(), fleet, &host(), &self.broker, clock, ids);
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.directory.path().join("agent.db")
+    }
+
+    pub async fn start_agent(&mut self) {
+        let mode = Mode::Inline { gate: Some(Arc::new(self.crash.clone())) };
+        let began = Instant::now();
+        let store = loop {
+            match store::open(&self.database(), mode.clone()) {
+                Ok(store) => break store,
+                Err(error) => assert!(began.elapsed() < Duration::from_secs(10), "{error}"),
+            }
+            sleep(Duration::from_millis(10)).await;
+        };
+        let (transport, incoming) = self.broker.connect("h1", &[&Channel::Down.of(&host())], None);
+        let clock = Arc::clone(&self.clock);
+        let heartbeat = move || Heartbeat {
+            at: clock.now(),
+            machine_id: "machine-1".parse().unwrap(),
+            instance: String::new(),
+            cpu_percent: 0.0,
+            memory_used_mb: 0,
+            disk_free_mb: 0,
+            phones_running: 0,
+            outbox_pending: 0,
+        };
+        let settings = Settings {
+            machine_id: "machine-1".parse().unwrap(),
+            instance: format!("{:x}", self.ids.random()),
+            software: "test".into(),
+            container: ContainerSettings {
+                host: host(),
+                default_image: self.default_image.clone(),
+                privilege: Privilege::None,
+                bind: Ipv4Addr::LOCALHOST.into(),
+            },
+            allowed_images: vec!["phonefleet/missing:dev".into()],
+            ports: PortSettings {
+                adb: self.adb_ports.clone(),
+                webrtc: 21_000..=21_099,
+                ephemeral: Some(32_768..=60_999),
+            },
+            boot_timeout: Duration::from_secs(30),
+            answer_deadline: Duration::from_secs(60),
+            retention: phonefleet_link::retention::Retention::default(),
+        };
+        let simulated = SimulatedKernel::new(self.machine.clone(), self.crash.clone());
+        let parts = Parts {
+            store,
+            engine: Arc::new(SimulatedEngine::new(self.machine.clone(), self.crash.clone())),
+            adb: Arc::new(SimulatedAdb::new(self.machine.clone())),
+            kernel: self.kernel.clone().unwrap_or_else(|| Arc::new(simulated)),
+            transport,
+            incoming,
+            clock: Arc::clone(&self.clock),
+            ids: Arc::clone(&self.ids),
+            report: HostReport::default(),
+            heartbeat: Arc::new(heartbeat),
+        };
+        let (agent, handle) = Agent::new(settings, parts);
+        self.handle = Some(handle);
+        self.agent = Some(tokio::spawn(async move {
+            agent.run(std::future::pending()).await.unwrap();
+        }));
+    }
+
+    /// `kill -9`.
+    pub async fn kill_agent(&mut self) {
+        self.handle = None;
+        if let Some(agent) = self.agent.take() {
+            agent.abort();
+            let ended = agent.await;
+            assert!(ended.is_err_and(|error| error.is_cancelled()), "the agent had ended by itself");
+        }
+        self.crash.disarm();
+    }
+
+    pub async fn restart_agent(&mut self) {
+        self.kill_agent().await;
+        self.start_agent().await;
+    }
+
+    /// Waits until `done` gives something.
+    pub async fn until<T>(&self, what: &str, mut done: impl FnMut(&Self) -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(value) = done(self) {
+                return value;
+            }
+            if began.elapsed() > PATIENCE {
+                panic!("{what} did not come; heard {:#?}; left {:?}", self.controller.events(), self.left());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits for the newest answer to a word.
+    pub async fn answer(&self, desired: &DesiredDevice) -> (Outcome, DeviceFacts) {
+        self.until("an answer", |world| world.answers(desired).last().cloned()).await
+    }
+
+    pub fn answers(&self, desired: &DesiredDevice) -> Vec<(Outcome, DeviceFacts)> {
+        let mine = |event| match event {
+            Event::Answer { generation, attempt, outcome, facts, .. }
+                if (facts.device_id, generation, attempt)
+                    == (desired.device_id, desired.generation, desired.attempt) =>
+            {
+                Some((outcome, facts))
+            }
+            _ => None,
+        };
+        self.controller.events().into_iter().filter_map(mine).collect()
+    }
+
+    /// Says it and waits for the answer.
+    pub async fn ask(&self, desired: &DesiredDevice) -> (Outcome, DeviceFacts) {
+        self.controller.desire(desired).await;
+        self.answer(desired).await
+    }
+
+    /// Says it and expects that it is reached.
+    pub async fn reach(&self, desired: &DesiredDevice) -> DeviceFacts {
+        let (outcome, facts) = self.ask(desired).await;
+        assert_eq!(outcome, Outcome::Reached, "{desired:?}: {facts:?}");
+        facts
+    }
+
+    /// What changed about a device, in order.
+    pub fn changes(&self, device: DeviceId) -> Vec<DeviceFacts> {
+        let changes = self.controller.events().into_iter().filter_map(|event| match event {
+            Event::Changed { facts, .. } if facts.device_id == device => Some(facts),
+            _ => None,
+        });
+        changes.collect()
+    }
+
+    /// Waits for a change to this phase, for this reason, behind the first `known` changes.
+    pub async fn change(&self, device: DeviceId, known: usize, phase: Phase, code: &str) -> DeviceFacts {
+        self.until(&format!("{phase:?} {code}"), |world| {
+            world.changes(device).into_iter().skip(known).find(|facts| {
+                facts.phase == phase && facts.reason.as_ref().map_or("", |reason| &reason.code) == code
+            })
+        })
+        .await
+    }
+
+    pub fn count(&self, sql: &str) -> i64 {
+        let connection =
+            Connection::open_with_flags(self.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// What is left of all devices, in words.
+    pub fn left(&self) -> Vec<String> {
+        let mut left: Vec<String> =
+            self.machine.phones().iter().map(|phone| format!("container {}", phone.container.name)).collect();
+        left.extend(self.machine.data().iter().map(|data| format!("data {data:?}")));
+        for (what, sql) in [
+            ("port leases", "SELECT count(*) FROM port_lease WHERE state = 'LEASED'"),
+            ("devices", "SELECT count(*) FROM device"),
+        ] {
+            let count = self.count(sql);
+            if count > 0 {
+                left.push(format!("{count} {what}"));
+            }
+        }
+        left
+    }
+
+    /// Waits until nothing is left of any device.
+    pub async fn until_clean(&self) {
+        self.until("a clean slate", |world| world.left().is_empty().then_some(())).await;
+    }
+}
+
+/// A device from its number.
+pub fn device(number: u128) -> DeviceId {
+    DeviceId(uuid::Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + number))
+}
+
+/// A word about a device: first attempt, default spec.
+pub fn wish(number: u128, generation: u64, wish: Wish) -> DesiredDevice {
+    DesiredDevice {
+        device_id: device(number),
+        generation,
+        attempt: 1,
+        wish,
+        spec: (wish != Wish::Absent).then(DeviceSpec::default),
+        boot_count: 0,
+        data_epoch: 0,
+    }
+}
+
+/// The same with boot arguments.
+pub fn wish_with(number: u128, generation: u64, kind: Wish, arguments: &[&str]) -> DesiredDevice {
+    let mut desired = wish(number, generation, kind);
+    if let Some(spec) = &mut desired.spec {
+        spec.boot_args = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    }
+    desired
+}
+
+/// The reason's code of a failed outcome, and whether it may be retried.
+pub fn failure(outcome: &Outcome) -> (&str, bool) {
+    match outcome {
+        Outcome::Failed { reason, retryable } => (&reason.code, *retryable),
+        other => panic!("{other:?} is no failure"),
+    }
+}
+
+/// Times of events, for order.
+pub fn at(event: &Event) -> Option<Timestamp> {
+    match event {
+        Event::Answer { at, .. } | Event::Changed { at, .. } => Some(*at),
+        _ => None,
+    }
+}
