@@ -58,6 +58,10 @@ impl DeviceTask {
     }
 
     pub(super) async fn settle(&mut self, view: &View, phase: Phase) -> Result<(), Hindrance> {
+        if view.row.phase == Phase::Stopping {
+            // It shut down by itself: the adb server still knocks at its port.
+            self.disconnect(view).await;
+        }
         let (question, now) = (view.question, self.context.now());
         let id = view.container.as_ref().map(|container| container.id.clone());
         let released =
@@ -83,6 +87,7 @@ impl DeviceTask {
 
     pub(super) async fn died(&mut self, view: &View, reason: Reason, runs: bool) -> Result<(), Hindrance> {
         tracing::warn!(device = %self.device, %reason, "the phone died");
+        self.disconnect(view).await;
         let (question, now) = (view.question, self.context.now());
         self.context.write(move |tx| transition::died(tx, question, &reason, runs, now)).await?;
         self.memory.container_changed();
