@@ -109,10 +109,10 @@ impl Adb for Client {
                         Err(AdbError::Server(_)) if Instant::now() >= end => {}
                         Err(error) => return Err(error),
                     }
-                    if said.starts_with("connected") || said.starts_with("already") {
-                        if self.state(address).await?.as_deref() == Some("device") {
-                            return Ok(());
-                        }
+                    if (said.starts_with("connected") || said.starts_with("already"))
+                        && self.state(address).await?.as_deref() == Some("device")
+                    {
+                        return Ok(());
                     }
                 }
             }
@@ -191,9 +191,9 @@ impl Connection {
             )));
         }
         let message = format!("{:04x}{request}", request.len());
-        self.stream.write_all(message.as_bytes()).await.map_err(lost)?;
+        self.stream.write_all(message.as_bytes()).await.map_err(|error| lost(&error))?;
         let mut status = [0; 4];
-        self.stream.read_exact(&mut status).await.map_err(lost)?;
+        self.stream.read_exact(&mut status).await.map_err(|error| lost(&error))?;
         match &status {
             b"OKAY" => Ok(()),
             b"FAIL" => {
@@ -211,14 +211,14 @@ impl Connection {
     /// A text after its length; at most 65535 bytes, as four digits say no more.
     async fn text(&mut self) -> Result<String, AdbError> {
         let mut digits = [0; 4];
-        self.stream.read_exact(&mut digits).await.map_err(lost)?;
+        self.stream.read_exact(&mut digits).await.map_err(|error| lost(&error))?;
         let length = std::str::from_utf8(&digits)
             .ok()
             .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
             .and_then(|digits| usize::from_str_radix(digits, 16).ok())
             .ok_or_else(|| garbage("a length in four hexadecimal digits", &digits))?;
         let mut text = vec![0; length];
-        self.stream.read_exact(&mut text).await.map_err(lost)?;
+        self.stream.read_exact(&mut text).await.map_err(|error| lost(&error))?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
@@ -229,8 +229,8 @@ impl Connection {
         let _ = self.stream.write_all(&[PACKET_CLOSE_STDIN, 0, 0, 0, 0]).await;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         loop {
-            let id = self.stream.read_u8().await.map_err(device_gone)?;
-            let length = self.stream.read_u32_le().await.map_err(device_gone)?;
+            let id = self.stream.read_u8().await.map_err(|error| device_gone(&error))?;
+            let length = self.stream.read_u32_le().await.map_err(|error| device_gone(&error))?;
             if length > PACKET_BYTES {
                 return Err(AdbError::Offline(format!(
                     "the device sent a packet of {length} bytes, which no shell does"
@@ -266,9 +266,9 @@ impl Connection {
         let mut buffer = [0; 4096];
         while left > 0 {
             let wanted = left.min(buffer.len());
-            let got = self.stream.read(&mut buffer[..wanted]).await.map_err(device_gone)?;
+            let got = self.stream.read(&mut buffer[..wanted]).await.map_err(|error| device_gone(&error))?;
             if got == 0 {
-                return Err(device_gone(io::ErrorKind::UnexpectedEof.into()));
+                return Err(device_gone(&io::ErrorKind::UnexpectedEof.into()));
             }
             let room = OUTPUT_BYTES.saturating_sub(into.len());
             into.extend_from_slice(&buffer[..got.min(room)]);
@@ -279,13 +279,13 @@ impl Connection {
 }
 
 /// The connection broke before the server had answered.
-fn lost(error: io::Error) -> AdbError {
+fn lost(error: &io::Error) -> AdbError {
     AdbError::Server(format!("the connection ended before the answer: {error}"))
 }
 
 /// The connection broke while the device was speaking. The server may be the cause, too;
 /// the next call will tell.
-fn device_gone(error: io::Error) -> AdbError {
+fn device_gone(error: &io::Error) -> AdbError {
     AdbError::Offline(format!("the connection ended before the command did: {error}"))
 }
 

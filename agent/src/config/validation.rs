@@ -4,7 +4,7 @@ use super::port_range::PortRange;
 use super::{Config, RuntimeKind};
 use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::spec::DeviceSpec;
-use phonefleet_settings::{Fault, Loaded, SettingsError};
+use phonefleet_settings::{Loaded, SettingsError};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -226,11 +226,6 @@ fn ports(config: &Config, around: &Surroundings, fault: &mut impl FnMut(&str, St
             fault(key, format!("{range} holds {listen}, which is local_api.listen"));
         }
     }
-}
-
-/// For faults that show only in use, such as a file with the wrong content.
-pub fn mqtt_fault(loaded: &Loaded<Config>, detail: impl ToString) -> Fault {
-    loaded.fault("mqtt.url", detail.to_string())
 }
 
 #[cfg(test)]

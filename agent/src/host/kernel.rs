@@ -53,7 +53,7 @@ impl Machine {
             Ok(text) if text.trim() == device.to_string() => {}
             Ok(text) => {
                 let whose = format!("it names {:?}: this data belongs to another phone", text.trim());
-                return Err(fault("the marker", &marker, whose));
+                return Err(fault("the marker", &marker, &whose));
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // Without a marker there may be the beginnings of a folder, but no data.
@@ -61,13 +61,13 @@ impl Machine {
                     return Err(fault(
                         "the data",
                         &folder,
-                        "there is data without the marker that tells whose",
+                        &"there is data without the marker that tells whose",
                     ));
                 }
                 write_durably(&marker, &format!("{device}\n"))
-                    .map_err(|error| fault("the marker", &marker, error))?;
+                    .map_err(|error| fault("the marker", &marker, &error))?;
             }
-            Err(error) => return Err(fault("the marker", &marker, error)),
+            Err(error) => return Err(fault("the marker", &marker, &error)),
         }
         let data = folder.join(format!("{DATA}{data_epoch}"));
         // Android's init sets the owner; its users must be able to pass through.
@@ -130,7 +130,7 @@ impl Kernel for Machine {
     }
 
     async fn devices_with_data(&self) -> Result<Vec<DeviceId>, HostError> {
-        self.blocking(|machine| machine.devices()).await
+        self.blocking(Self::devices).await
     }
 }
 
@@ -143,18 +143,18 @@ impl Machine {
         let machine = self.clone();
         tokio::task::spawn_blocking(move || work(&machine))
             .await
-            .unwrap_or_else(|error| Err(fault("work on", &self.phones, error)))
+            .unwrap_or_else(|error| Err(fault("work on", &self.phones, &error)))
     }
 }
 
-fn fault(what: &str, path: &Path, detail: impl ToString) -> HostError {
+fn fault(what: &str, path: &Path, detail: &dyn ToString) -> HostError {
     HostError { what: format!("{what} {}", path.display()), detail: detail.to_string() }
 }
 
 fn make_folder(path: &Path, mode: u32) -> Result<(), HostError> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(mode);
-    builder.create(path).map_err(|error| fault("making the folder", path, error))
+    builder.create(path).map_err(|error| fault("making the folder", path, &error))
 }
 
 /// Names in a folder; none when there is no folder.
@@ -164,26 +164,26 @@ fn entries(folder: &Path) -> Result<Vec<String>, HostError> {
     };
     match read() {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(|error| fault("reading the folder", folder, error)),
+        other => other.map_err(|error| fault("reading the folder", folder, &error)),
     }
 }
 
 fn put_aside(from: &Path, to: &Path) -> Result<(), HostError> {
     match fs::rename(from, to) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(fault("putting aside", from, error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(fault("putting aside", from, &error)),
         _ => Ok(()),
     }
 }
 
 fn delete(path: &Path) -> Result<(), HostError> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(fault("deleting", path, error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(fault("deleting", path, &error)),
         _ => Ok(()),
     }
 }
 
 fn sync(folder: &Path) -> Result<(), HostError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| fault("syncing", folder, error))
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| fault("syncing", folder, &error))
 }
 
 fn write_durably(path: &Path, text: &str) -> io::Result<()> {
