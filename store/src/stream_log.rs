@@ -26,7 +26,7 @@ pub struct Labels<'a> {
 /// The logs that this database sends from.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLog {
-    select_head: &'static str,
+    select_newest: &'static str,
     select_chain: &'static str,
     select_page: &'static str,
     insert: &'static str,
@@ -39,14 +39,10 @@ pub struct StreamLog {
 macro_rules! stream_log {
     ($table:literal) => {
         StreamLog {
-            // One statement, because every append begins with it.
-            select_head: concat!(
-                "SELECT s.epoch, s.floor, s.floor_chain, newest.seq, newest.chain ",
-                "FROM stream_log s LEFT JOIN ",
+            select_newest: concat!(
+                "SELECT seq, chain FROM ",
                 $table,
-                " newest ON newest.log = ?1 AND newest.seq = (SELECT max(seq) FROM ",
-                $table,
-                " WHERE log = ?1) WHERE s.log = ?1"
+                " WHERE log = ?1 ORDER BY seq DESC LIMIT 1"
             ),
             select_chain: concat!("SELECT chain FROM ", $table, " WHERE log = ?1 AND seq = ?2"),
             select_page: concat!(
@@ -95,18 +91,16 @@ pub struct Aside<'a> {
 impl StreamLog {
     /// The log as it stands, `None` before [`Self::open`].
     pub fn head(&self, connection: &Connection, log: &str) -> Result<Option<LogHead>, rusqlite::Error> {
+        let Some((epoch, floor, floor_chain)) = floor(connection, log)? else { return Ok(None) };
+        let (last, chain) = self.newest(connection, log)?.unwrap_or((floor, floor_chain));
+        Ok(Some(LogHead { epoch, oldest: floor + 1, last, chain }))
+    }
+
+    /// Number of the newest kept item, and the chain after it.
+    fn newest(&self, connection: &Connection, log: &str) -> Result<Option<(u64, Chain)>, rusqlite::Error> {
         connection
-            .prepare_cached(self.select_head)?
-            .query_row([log], |row| {
-                let (floor, floor_chain) = (row.get::<_, i64>(1)?, row.get(2)?);
-                let last = row.get::<_, Option<i64>>(3)?.unwrap_or(floor);
-                Ok(LogHead {
-                    epoch: Epoch(row.get::<_, i64>(0)? as u64),
-                    oldest: floor as u64 + 1,
-                    last: last as u64,
-                    chain: chain(row.get::<_, Option<i64>>(4)?.unwrap_or(floor_chain)),
-                })
-            })
+            .prepare_cached(self.select_newest)?
+            .query_row([log], |row| Ok((row.get::<_, i64>(0)? as u64, chain(row.get(1)?))))
             .optional()
     }
 
@@ -143,12 +137,18 @@ impl StreamLog {
         item: &RawValue,
         now: Timestamp,
     ) -> Result<u64, rusqlite::Error> {
-        let head = self.head(connection, log)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-        let number = head.last + 1;
+        // A log that has rows was opened; one that has none goes on from its floor.
+        let (last, chain) = match self.newest(connection, log)? {
+            Some(newest) => newest,
+            None => floor(connection, log)?
+                .map(|(_, floor, chain)| (floor, chain))
+                .ok_or(rusqlite::Error::QueryReturnedNoRows)?,
+        };
+        let number = last + 1;
         connection.prepare_cached(self.insert)?.execute(params![
             log,
             number as i64,
-            head.chain.then(item.get()).0 as i64,
+            chain.then(item.get()).0 as i64,
             labels.aggregate_type,
             labels.aggregate_id,
             labels.event_type,
