@@ -158,7 +158,7 @@ impl Domain<Notice> for AgentDomain {
                 tracing::warn!(peer, ?cause, %left, "the own log forked; sending the inventory");
             }
             StreamNotice::PeerForked { epoch } => {
-                tracing::info!(peer, %epoch, "the controller begins a new log")
+                tracing::info!(peer, %epoch, "the controller begins a new log");
             }
             StreamNotice::Acknowledged(through) => tracing::trace!(peer, through, "acknowledged"),
         }

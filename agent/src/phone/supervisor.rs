@@ -44,7 +44,7 @@ impl Supervisor {
         mut notices: mpsc::UnboundedReceiver<Notice>,
         grew: impl Fn() + Send,
     ) -> Result<(), String> {
-        let known = self.context.store.read(|connection| device::ids(connection)).await;
+        let known = self.context.store.read(device::ids).await;
         for device in known.map_err(|error| error.to_string())? {
             self.wake(device);
         }

@@ -108,7 +108,7 @@ impl Watch {
 
     async fn list(&mut self) -> Result<(), Hindrance> {
         // The rows come first: a container that none of them knows then is no newborn.
-        let known = self.context.read(|connection| device::ids(connection)).await?;
+        let known = self.context.read(device::ids).await?;
         let known: BTreeSet<DeviceId> = known.into_iter().collect();
         let host = &self.context.settings.container.host;
         let listed = self.context.engine.list(host).await;
@@ -135,7 +135,9 @@ impl Watch {
             .chain(self.seen.keys().filter(|device| !seen.contains_key(device)).copied())
             .collect();
         self.seen = seen;
-        changed.into_iter().for_each(|device| self.hint(device));
+        for device in changed {
+            self.hint(device);
+        }
         if !self.data_looked_at {
             self.park_data(&known).await?;
             self.data_looked_at = true;

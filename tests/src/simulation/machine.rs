@@ -174,9 +174,10 @@ impl Machine {
     /// Somebody pauses a phone's container, or lets it go on.
     pub fn set_paused(&self, device: DeviceId, paused: bool) {
         let mut state = self.lock();
-        let (from, to) = match paused {
-            true => (ContainerState::Running, ContainerState::Paused),
-            false => (ContainerState::Paused, ContainerState::Running),
+        let (from, to) = if paused {
+            (ContainerState::Running, ContainerState::Paused)
+        } else {
+            (ContainerState::Paused, ContainerState::Running)
         };
         for phone in state.containers.values_mut() {
             if phone.container.device() == Some(device) && phone.container.state == from {

@@ -195,3 +195,24 @@ async fn orders_that_cannot_be_built_are_answered() {
     }
     world.until_clean().await;
 }
+
+/// The same code as a daemon runs it: real time, threads, a database with a writer thread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_threads_and_real_time_it_is_the_same() {
+    let mut world = World::without_agent();
+    world.threaded = true;
+    world.start_agent().await;
+    for number in 1..=5 {
+        let quick = wish_with(number, 1, Wish::Running, &["androidboot.phonesim_boot_ms=200"]);
+        world.controller.desire(&quick).await;
+    }
+    for number in 1..=5 {
+        world.reach(&wish_with(number, 1, Wish::Running, &["androidboot.phonesim_boot_ms=200"])).await;
+    }
+    world.restart_agent().await;
+    for number in 1..=5 {
+        world.controller.desire(&wish(number, 2, Wish::Absent)).await;
+    }
+    world.until_clean().await;
+    assert!((1..=5).all(|number| world.machine.starts(device(number)) == 1));
+}

@@ -10,6 +10,8 @@
 //! | `crashes` | the agent killed at every commit and every effect |
 //! | `findings` | lost databases, restored controllers, parked devices |
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 mod controller;
 mod crashes;
 mod faults;

@@ -42,6 +42,7 @@ pub struct World {
     pub adb_ports: RangeInclusive<u16>,
     pub kernel: Option<Arc<dyn Kernel>>,
     pub default_image: String,
+    pub threaded: bool,
     pub handle: Option<AgentHandle>,
     directory: TempDir,
     clock: Arc<dyn Clock>,
@@ -82,6 +83,7 @@ impl World {
             adb_ports: 20_000..=20_009,
             kernel: None,
             default_image: "phonefleet/phonesim:dev".into(),
+            threaded: false,
             handle: None,
             directory,
             clock,
@@ -101,7 +103,8 @@ impl World {
     }
 
     pub async fn start_agent(&mut self) {
-        let mode = Mode::Inline { gate: Some(Arc::new(self.crash.clone())) };
+        let inline = Mode::Inline { gate: Some(Arc::new(self.crash.clone())) };
+        let mode = if self.threaded { Mode::Threaded } else { inline };
         let began = Instant::now();
         let store = loop {
             match store::open(&self.database(), mode.clone()) {
@@ -185,9 +188,12 @@ impl World {
             if let Some(value) = done(self) {
                 return value;
             }
-            if began.elapsed() > PATIENCE {
-                panic!("{what} did not come; heard {:#?}; left {:?}", self.controller.events(), self.left());
-            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{what} did not come; heard {:#?}; left {:?}",
+                self.controller.events(),
+                self.left()
+            );
             sleep(Duration::from_millis(50)).await;
         }
     }
