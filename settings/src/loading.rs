@@ -279,9 +279,7 @@ fn read_file(path: &Path, known: &BTreeMap<String, Json>) -> Result<(Vec<Setting
     };
     let text = std::fs::read_to_string(path)
         .map_err(|error| fault(1, format!("the file cannot be read: {error}")))?;
-    let line_of = |offset: usize| {
-        1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
-    };
+    let line_of = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
     let document = DeTable::parse(&text).map_err(|error| {
         let line = line_of(error.span().map_or(0, |span| span.start));
         // Not the whole error: it shows the line, and that may hold a password.
