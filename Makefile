@@ -44,9 +44,11 @@ endif
 # Compiled outside: there is no network in the environment. The programs under test are
 # those of "make build". Tests of the real system see PHONEFLEET_TEST_ENVIRONMENT and run.
 test-system: build ## only the whole-system tests: real engine, broker and adb, as root
+	$(CARGO) test --locked -p phonefleet-agent --test engine --test adb --no-run
 	$(CARGO) test --locked -p phonefleet-tests --no-run
-	tests/environment/run sh -c 'tests/environment/selftest && exec "$$@"' sh \
-		$(CARGO) test --locked --offline -p phonefleet-tests --no-fail-fast
+	tests/environment/run sh -c 'tests/environment/selftest && \
+		$(CARGO) test --locked --offline -p phonefleet-agent --test engine --test adb --no-fail-fast && \
+		$(CARGO) test --locked --offline -p phonefleet-tests --no-fail-fast'
 
 phonesim-image: ## build the image of the simulated phone, and load it into the engine at DOCKER_HOST
 	tests/environment/install
