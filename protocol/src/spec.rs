@@ -17,6 +17,10 @@ pub const RESERVED_BOOT_ARGUMENTS: &[&str] = &[
     "ro.boot.serialno",
 ];
 
+/// Most bytes of all boot arguments together: with every byte escaped in JSON, a spec still
+/// fits into an item of the stream, alone and as part of a snapshot.
+const BOOT_ARGUMENT_BYTES: usize = crate::limits::ITEM_BYTES / 4;
+
 /// Which graphics path the phone takes (`androidboot.redroid_gpu_mode`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -125,6 +129,8 @@ impl DeviceSpec {
             "image must be a reference of at most 255 characters without spaces, such as name:tag or name@sha256:…",
         );
         check(self.boot_args.len() <= 64, "/bootArgs", "at most 64 boot arguments are taken");
+        let bytes: usize = self.boot_args.iter().map(String::len).sum();
+        check(bytes <= BOOT_ARGUMENT_BYTES, "/bootArgs", "boot arguments have at most 8192 bytes together");
         for (index, argument) in self.boot_args.iter().enumerate() {
             if let Some(detail) = boot_argument_fault(argument) {
                 faults.push(FieldFault::new(format!("/bootArgs/{index}"), detail));
@@ -176,6 +182,30 @@ mod tests {
     #[test]
     fn the_defaults_are_a_good_spec() {
         assert_eq!(DeviceSpec::default().faults(), vec![]);
+    }
+
+    #[test]
+    fn the_largest_good_spec_fits_into_an_item() {
+        use crate::item::Item;
+        let argument = format!("ro.a={}", "\"".repeat(507));
+        let fits = DeviceSpec {
+            image: Some("i".repeat(255)),
+            boot_args: vec![argument.clone(); 16],
+            ..DeviceSpec::default()
+        };
+        assert_eq!(fits.faults(), vec![]);
+        let desired = crate::desired::DesiredDevice {
+            device_id: crate::id::DeviceId(uuid::Uuid::max()),
+            generation: u64::MAX,
+            attempt: u32::MAX,
+            wish: crate::desired::Wish::Running,
+            spec: Some(fits.clone()),
+            boot_count: u32::MAX,
+            data_epoch: u32::MAX,
+        };
+        crate::command::Command::SnapshotDevices { devices: vec![desired] }.encode().unwrap();
+        let over = DeviceSpec { boot_args: vec![argument; 17], ..fits };
+        assert_eq!(over.faults().len(), 1);
     }
 
     #[test]
