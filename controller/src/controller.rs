@@ -179,7 +179,6 @@ impl Controller {
         let wakes = wakes.ok_or(ControllerError::Ended("the saga runner"))?;
         let router = Router {
             store: store.clone(),
-            engine,
             domain,
             transport: self.transport,
             clock: Arc::clone(&clock),
@@ -196,7 +195,7 @@ impl Controller {
         });
         let presence_period = settings.presence;
         parts.spawn(async move {
-            presence::watch(store, engine, clock, presence_period).await;
+            presence::watch(store, clock, presence_period).await;
             "the presence watch"
         });
         let incoming = self.incoming;

@@ -55,6 +55,9 @@ CREATE TABLE device(
 CREATE UNIQUE INDEX device_by_name ON device(user_id, name) WHERE deleted_at IS NULL;
 CREATE INDEX device_by_host ON device(host_id, cpu_cores, memory_mb) WHERE deleted_at IS NULL;
 CREATE INDEX device_by_command ON device(host_id, command_seq) WHERE command_seq IS NOT NULL OR command_dirty = 1;
+-- What is gone here and not yet, for sure, on its host.
+CREATE INDEX device_leaving ON device(host_id)
+    WHERE deleted_at IS NOT NULL AND (phase IS NOT 'absent' OR command_seq IS NOT NULL OR command_dirty = 1);
 
 -- Devices that a host has and this database does not know: kept, and left alone.
 CREATE TABLE stray_device(

@@ -13,7 +13,6 @@ pub const CONFLICT_LASTS: Duration = Duration::from_secs(60);
 
 /// Decides about a hello, and writes down who spoke.
 pub fn admit(
-    engine: &Engine,
     tx: &mut Tx<'_>,
     fleet: &FleetId,
     host: &HostId,
@@ -75,15 +74,16 @@ pub fn admit(
         },
     )?;
     if returned {
-        wake_waiting(engine, tx, host, now)?;
+        wake_waiting(tx, host, now)?;
     }
     Ok(Admission::Welcome)
 }
 
 /// Sagas of a host look again, because it came or went: what they wait for has a new name.
-pub fn wake_waiting(engine: &Engine, tx: &mut Tx<'_>, host: &HostId, now: Timestamp) -> Result<()> {
+/// Each in a transaction of its own: one that cannot go on must not keep its host away.
+pub fn wake_waiting(tx: &mut Tx<'_>, host: &HostId, now: Timestamp) -> Result<()> {
     for saga in saga::waiting_on(tx, host)? {
-        engine.wake(tx, &saga, now)?;
+        Engine::nudge(tx, &saga, now)?;
     }
     Ok(())
 }

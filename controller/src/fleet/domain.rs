@@ -50,7 +50,7 @@ impl Domain<Notice> for FleetDomain {
     }
 
     fn admit(&self, tx: &mut Tx<'_>, peer: &str, hello: &Hello, now: Timestamp) -> Result<Admission> {
-        admission::admit(&self.engine, tx, &self.fleet, &host_of(peer)?, hello, self.presence, now)
+        admission::admit(tx, &self.fleet, &host_of(peer)?, hello, self.presence, now)
     }
 
     fn acknowledged(&self, tx: &mut Tx<'_>, peer: &str, through: u64, now: Timestamp) -> Result<()> {

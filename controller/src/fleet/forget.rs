@@ -3,8 +3,9 @@
 
 use super::desire;
 use crate::quota;
-use crate::saga::Engine;
+use crate::saga::{Engine, device_deletion};
 use crate::store::device::{self as devices, Status};
+use crate::store::saga::{self as sagas, SagaStatus};
 use crate::store::{Tx, event_outbox, host};
 use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::id::HostId;
@@ -49,10 +50,15 @@ pub fn forget(
         quota::release(tx, device.device_id, None)?;
         desire::change_wish(tx, &mut device, Wish::Absent, now)?;
         event_outbox::append(tx, "device", &device.device_id.to_string(), "device.forgotten", &host_id, now)?;
-        if let Some(saga) = &device.saga_id {
-            // Its steps find the device gone: forward ones turn round, backward ones are done.
-            engine.cancel(tx, saga, "its host was forgotten", now)?;
-            engine.wake(tx, saga, now)?;
+        if let Some(id) = &device.saga_id {
+            // A deletion has what it wants. Others turn round, and find nothing left to undo.
+            let deletes = sagas::find(tx, id)?.is_some_and(|saga| {
+                saga.saga_type == device_deletion::DEFINITION.saga_type && saga.status == SagaStatus::Running
+            });
+            if !deletes {
+                engine.cancel(tx, id, "its host was forgotten", now)?;
+            }
+            Engine::nudge(tx, id, now)?;
         }
     }
     Ok(given_up)

@@ -1,7 +1,6 @@
 //! Who is online, by this clock: a hint for placement and for the names of waits.
 
 use super::admission::wake_waiting;
-use crate::saga::Engine;
 use crate::store::host::HostRow;
 use crate::store::{Store, host};
 use phonefleet_protocol::time::{Clock, Timestamp};
@@ -43,7 +42,7 @@ pub fn status(host: &HostRow, lost_after: Duration, now: Timestamp) -> HostStatu
 
 /// Marks silent hosts until the store is closed. Hosts get one whole period after this
 /// controller's own start, in which it could not hear them.
-pub async fn watch(store: Store, engine: Engine, clock: Arc<dyn Clock>, presence: Duration) {
+pub async fn watch(store: Store, clock: Arc<dyn Clock>, presence: Duration) {
     let started = tokio::time::Instant::now();
     loop {
         tokio::time::sleep(PERIOD).await;
@@ -56,7 +55,7 @@ pub async fn watch(store: Store, engine: Engine, clock: Arc<dyn Clock>, presence
             .write(move |tx| {
                 let silent = host::silence(tx, before)?;
                 for host in &silent {
-                    wake_waiting(&engine, tx, host, now)?;
+                    wake_waiting(tx, host, now)?;
                 }
                 Ok::<_, phonefleet_store::rusqlite::Error>(silent)
             })

@@ -8,7 +8,6 @@
 
 use super::admission::wake_waiting;
 use super::domain::FleetDomain;
-use crate::saga::Engine;
 use crate::store::{Notice, Store, host};
 use phonefleet_link::conversation::ConversationOptions;
 use phonefleet_link::{Conversation, ConversationHandle, Incoming, Transport};
@@ -76,8 +75,6 @@ impl Directory {
 pub struct Router {
     /// The database.
     pub store: Store,
-    /// The saga engine, woken when a host returns.
-    pub engine: Engine,
     /// What conversations do.
     pub domain: Arc<FleetDomain>,
     /// The sending half.
@@ -148,7 +145,7 @@ impl Router {
     }
 
     fn open(&self, host: &HostId, conversations: &mut Conversations) -> ConversationHandle {
-        if let Some(handle) = self.directory.find(host) {
+        if let Some(handle) = self.directory.find(host).filter(|handle| !handle.has_ended()) {
             return handle;
         }
         let options = ConversationOptions {
@@ -203,7 +200,10 @@ impl Router {
             Incoming::Message { topic, payload } => match topic::parse(&topic) {
                 Some((host, Channel::Up)) => self.up(&host, payload, conversations),
                 Some((host, Channel::Telemetry)) => match serde_json::from_slice(&payload) {
-                    Ok(heartbeat) => _ = heartbeats.insert(host, heartbeat),
+                    Ok(heartbeat) => {
+                        self.revive(&host, conversations);
+                        heartbeats.insert(host, heartbeat);
+                    }
                     Err(_) => self.directory.ignore(),
                 },
                 Some((host, Channel::Presence)) => match serde_json::from_slice::<Presence>(&payload) {
@@ -215,7 +215,15 @@ impl Router {
         }
     }
 
+    /// A conversation that panicked is begun anew, from the database.
+    fn revive(&self, host: &HostId, conversations: &mut Conversations) {
+        if self.directory.find(host).is_some_and(|handle| handle.has_ended()) {
+            self.open(host, conversations);
+        }
+    }
+
     fn up(&self, host: &HostId, payload: Vec<u8>, conversations: &mut Conversations) {
+        self.revive(host, conversations);
         if let Some(handle) = self.directory.find(host) {
             handle.message(payload);
             return;
@@ -234,14 +242,14 @@ impl Router {
 
     /// Writes the newest heartbeats. `false`: the store is closed.
     async fn write_heartbeats(&self, heartbeats: HashMap<HostId, Heartbeat>) -> bool {
-        let (engine, now) = (self.engine, self.clock.now());
+        let now = self.clock.now();
         let written = self
             .store
             .write(move |tx| {
                 for (host, heartbeat) in &heartbeats {
                     let returned = host::find(tx, host)?.is_some_and(|row| !row.online);
                     if host::heard(tx, host, heartbeat, now)? && returned {
-                        wake_waiting(&engine, tx, host, now)?;
+                        wake_waiting(tx, host, now)?;
                     }
                 }
                 Ok::<_, phonefleet_store::rusqlite::Error>(())

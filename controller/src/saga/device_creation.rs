@@ -54,6 +54,10 @@ fn create_record(context: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
 
 fn remove_record(context: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
     let (_, mut device) = load(context)?;
+    if device.deleted_at.is_some() {
+        // Given up together with its host.
+        return Ok(StepOutcome::Done);
+    }
     device.status = Status::Deleting;
     table::update(context.tx, &device, context.now)?;
     announce(context, &device, "device.creation_undone")?;

@@ -3,8 +3,9 @@
 
 use super::definition::{Definition, OnFailure, Step, StepContext, StepOutcome};
 use super::device_step::{ensure, finalize_recordings, load, release};
-use crate::store::saga as sagas;
-use crate::store::{Notice, Result};
+use super::engine::Engine;
+use crate::store::Result;
+use crate::store::saga::{self as sagas, SagaStatus};
 use phonefleet_protocol::desired::Wish;
 
 /// The definition.
@@ -27,16 +28,22 @@ pub const DEFINITION: Definition = Definition {
 };
 
 /// The saga that was active was turned round in the transaction that accepted the
-/// deletion; this waits until it has ended.
+/// deletion; this waits until it has ended, or takes over where it cannot go on.
 fn cancel_active(context: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
     let (state, _) = load(context)?;
     let Some(active) = state.cancels.and_then(|id| id.parse().ok()) else { return Ok(StepOutcome::Done) };
-    if sagas::find(context.tx, &active)?.is_none_or(|saga| saga.status.is_terminal()) {
-        return Ok(StepOutcome::Done);
+    match sagas::find(context.tx, &active)? {
+        Some(mut saga) if saga.status == SagaStatus::NeedsAttention => {
+            Engine::supersede(context.tx, &mut saga, "the device is being deleted", context.now)?;
+            Ok(StepOutcome::Done)
+        }
+        Some(saga) if !saga.status.is_terminal() => {
+            // Events of the device wake its newest saga, which is this one: pass it on.
+            Engine::nudge(context.tx, &active, context.now)?;
+            Ok(StepOutcome::Wait("ACTIVE_SAGA"))
+        }
+        _ => Ok(StepOutcome::Done),
     }
-    // Events of the device wake its newest saga, which is this one: pass it on.
-    context.tx.announce(Notice::SagaRunnable(active));
-    Ok(StepOutcome::Wait("ACTIVE_SAGA"))
 }
 
 fn release_all(context: &mut StepContext<'_, '_>) -> Result<StepOutcome> {

@@ -1,6 +1,7 @@
 //! The step that most sagas share: tell the host a wish, and wait for its answer.
 
 use super::definition::{StepContext, StepOutcome};
+use super::engine::Engine;
 use crate::fleet::desire;
 use crate::quota;
 use crate::store::device::{self as table, DeviceRow, Status};
@@ -116,7 +117,7 @@ pub fn set_status(context: &mut StepContext<'_, '_>, status: Option<Status>) -> 
     if device.deleted_at.is_some() || !mine {
         // A deletion waits for this saga to end: let it look.
         if let Some(saga) = device.saga_id.filter(|_| !mine) {
-            context.tx.announce(crate::store::Notice::SagaRunnable(saga));
+            Engine::nudge(context.tx, &saga, context.now)?;
         }
         return Ok(());
     }

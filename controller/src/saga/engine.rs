@@ -15,7 +15,7 @@
 
 use super::definition::{Definition, OnFailure, Registry, StepContext, StepFunction, StepOutcome};
 use crate::store::saga::{self as table, Cause, SagaEvent, SagaRow, SagaStatus};
-use crate::store::{Notice, Result, SagaEnd, Tx};
+use crate::store::{Notice, Result, SagaEnd, Tx, device};
 use phonefleet_protocol::facts::Reason;
 use phonefleet_protocol::id::{DeviceId, SagaId};
 use phonefleet_protocol::time::Timestamp;
@@ -158,8 +158,7 @@ impl Engine {
                 "this program has no definition {} version {} with step {}; run the version that has it, or abandon",
                 saga.saga_type, saga.version, saga.step_index
             );
-            attention(&mut saga, why);
-            return finish(tx, &mut saga, now, "attention", None);
+            return attention(tx, &mut saga, why, now);
         };
         if saga.status == SagaStatus::Running && saga.timeout_at.is_some_and(|at| at <= now) {
             let waited = saga.wait_reason.take().unwrap_or_else(|| saga.current_step.clone());
@@ -276,8 +275,7 @@ impl Engine {
             return finish(tx, saga, now, "retry", Some(why.to_string()));
         }
         if persists {
-            attention(saga, why.to_string());
-            return finish(tx, saga, now, "attention", Some(why.to_string()));
+            return attention(tx, saga, why.to_string(), now);
         }
         turn(tx, definition, saga, Cause::Failed, why.to_string(), now)
     }
@@ -293,11 +291,31 @@ impl Engine {
                 }
             }
             (SagaStatus::Running, None) | (SagaStatus::NeedsAttention, _) => {
-                supersede(tx, &mut saga, why, now)?;
+                Self::supersede(tx, &mut saga, why, now)?;
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Lets a saga look again, because something that it may wait for has happened outside
+    /// of its own events. It is due from now on, so that no crash loses the wake. One that
+    /// pauses looks after its pause anyway.
+    pub fn nudge(tx: &mut Tx<'_>, saga_id: &SagaId, now: Timestamp) -> Result<()> {
+        if table::make_due(tx, saga_id, now)? {
+            tx.announce(Notice::SagaRunnable(saga_id.clone()));
+        }
+        Ok(())
+    }
+
+    /// Another saga of the device takes over from one that cannot go on.
+    pub fn supersede(tx: &mut Tx<'_>, saga: &mut SagaRow, why: &str, now: Timestamp) -> Result<()> {
+        saga.status = SagaStatus::Abandoned;
+        saga.cause = Some(Cause::Cancelled);
+        saga.ended_at = Some(now);
+        saga.due_at = None;
+        announce_end(tx, saga, "cancelled", now);
+        finish(tx, saga, now, "ended", Some(format!("ABANDONED: {why}"))).map(|_| ())
     }
 
     /// An operator lets a saga that needs attention go on where it stopped.
@@ -311,6 +329,8 @@ impl Engine {
         match saga.status {
             SagaStatus::NeedsAttention => {
                 saga.status = saga.resume_status.take().unwrap_or(SagaStatus::Running);
+                // Try again, do not only look: the answer that stopped it still stands.
+                saga.retry_at = Some(now);
                 // The way forward gets its whole time again: the operator said go.
                 if let (SagaStatus::Running, Some(definition)) = (saga.status, self.registry.of(&saga)) {
                     saga.timeout_at = definition.timeout.map(|timeout| now.after(timeout));
@@ -336,6 +356,10 @@ impl Engine {
         now: Timestamp,
     ) -> std::result::Result<(), VerbError> {
         let mut saga = table::find(tx, saga_id)?.ok_or(VerbError::NotFound)?;
+        if saga.status == SagaStatus::NeedsAttention && saga.resume_status == Some(SagaStatus::Compensating) {
+            // It was on its way back already.
+            return self.resume(tx, saga_id, now);
+        }
         let definition = self.registry.of(&saga);
         match (saga.status, definition) {
             (SagaStatus::Running | SagaStatus::NeedsAttention, Some(definition))
@@ -365,8 +389,7 @@ impl Engine {
         if saga.status.is_terminal() || saga.status == SagaStatus::NeedsAttention {
             return Ok(());
         }
-        attention(&mut saga, why.to_owned());
-        finish(tx, &mut saga, now, "attention", Some(why.to_owned())).map(|_| ())
+        attention(tx, &mut saga, why.to_owned(), now).map(|_| ())
     }
 }
 
@@ -431,16 +454,6 @@ fn end(
     finish(tx, saga, now, "ended", Some(status.name().to_owned()))
 }
 
-/// Another saga of the device took over from one that could not go on.
-fn supersede(tx: &mut Tx<'_>, saga: &mut SagaRow, why: &str, now: Timestamp) -> Result<()> {
-    saga.status = SagaStatus::Abandoned;
-    saga.cause = Some(Cause::Cancelled);
-    saga.ended_at = Some(now);
-    saga.due_at = None;
-    announce_end(tx, saga, "cancelled", now);
-    finish(tx, saga, now, "ended", Some(format!("ABANDONED: {why}"))).map(|_| ())
-}
-
 fn announce_end(tx: &mut Tx<'_>, saga: &SagaRow, result: &'static str, now: Timestamp) {
     let duration_ms = u64::try_from(now.since(saga.started_at).as_millis()).unwrap_or(u64::MAX);
     tx.announce(Notice::SagaEnded(Box::new(SagaEnd {
@@ -450,14 +463,22 @@ fn announce_end(tx: &mut Tx<'_>, saga: &SagaRow, result: &'static str, now: Time
     })));
 }
 
-fn attention(saga: &mut SagaRow, why: String) {
+/// Stops a saga for an operator. A deletion that waits for it goes on without it.
+fn attention(tx: &mut Tx<'_>, saga: &mut SagaRow, why: String, now: Timestamp) -> Result<Next> {
     tracing::error!(saga = %saga.saga_id, step = saga.current_step, why, "saga needs attention");
     saga.resume_status = Some(saga.status);
     saga.status = SagaStatus::NeedsAttention;
-    saga.error_message = Some(why);
+    saga.error_message = Some(why.clone());
     saga.wait_reason = Some("OPERATOR".to_owned());
     saga.retry_at = None;
     saga.due_at = None;
+    if let Some(device) = saga.device_id
+        && let Some(newest) = device::newest_saga(tx, device)?
+        && newest != saga.saga_id
+    {
+        Engine::nudge(tx, &newest, now)?;
+    }
+    finish(tx, saga, now, "attention", Some(why))
 }
 
 /// Records what happened and writes the saga back.

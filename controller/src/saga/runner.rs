@@ -43,8 +43,6 @@ pub struct Runner {
 enum Driven {
     /// It rests.
     Rests,
-    /// The database refused; try later.
-    Later,
     /// The database is closed.
     Closed,
 }
@@ -81,15 +79,12 @@ impl Runner {
                     }
                 },
                 Some(done) = driven.join_next() => {
-                    // A drive task has nothing that panics; if it does, recovery finds its saga.
-                    let Ok((saga, end)) = done else { continue };
+                    // A drive task has nothing that panics; if it does, the daemon starts again
+                    // and recovery finds its saga.
+                    let Ok((saga, end)) = done else { return };
                     let again = active.remove(&saga).unwrap_or(false);
                     match end {
                         Driven::Closed => return,
-                        Driven::Later => {
-                            let at = tokio::time::Instant::now() + REFUSED_PAUSE;
-                            look_at = Some(look_at.map_or(at, |earlier| earlier.min(at)));
-                        }
                         Driven::Rests if again => self.drive(saga, &mut active, &mut driven),
                         Driven::Rests => {}
                     }
@@ -151,6 +146,8 @@ impl Runner {
     }
 }
 
+/// A wake is kept until the database takes it: the saga may wait for an event that comes
+/// only once, and then nothing in its row says that it should look.
 async fn drive_until_rest(store: &Store, engine: Engine, clock: &dyn Clock, saga: &SagaId) -> Driven {
     loop {
         let (id, now) = (saga.clone(), clock.now());
@@ -158,15 +155,24 @@ async fn drive_until_rest(store: &Store, engine: Engine, clock: &dyn Clock, saga
             Ok(Next::Runnable) => {}
             Ok(Next::Rests) => return Driven::Rests,
             Err(WriteError::Closed | WriteError::Unknown(_)) => return Driven::Closed,
-            Err(WriteError::Busy | WriteError::Unavailable(_)) => return Driven::Later,
-            Err(WriteError::Refused(error)) if is_transient(&error) => return Driven::Later,
+            Err(error @ (WriteError::Busy | WriteError::Unavailable(_))) => {
+                pause(saga, error.to_string()).await;
+            }
+            Err(WriteError::Refused(error)) if is_transient(&error) => pause(saga, error.to_string()).await,
             Err(error @ (WriteError::Refused(_) | WriteError::Panicked(_))) => {
                 let (id, why) = (saga.clone(), error.to_string());
-                let stopped = store.write(move |tx| Engine::stop_for_attention(tx, &id, &why, now)).await;
-                return if stopped.is_ok() { Driven::Rests } else { Driven::Later };
+                match store.write(move |tx| Engine::stop_for_attention(tx, &id, &why, now)).await {
+                    Ok(()) => return Driven::Rests,
+                    Err(error) => pause(saga, error.to_string()).await,
+                }
             }
         }
     }
+}
+
+async fn pause(saga: &SagaId, error: String) {
+    tracing::warn!(%saga, error, "the database refuses to move a saga; trying again");
+    tokio::time::sleep(REFUSED_PAUSE).await;
 }
 
 /// Whether SQLite may do later what it refuses now.

@@ -292,6 +292,18 @@ pub fn update_step(connection: &Connection, saga: &SagaRow) -> Result<()> {
         .map(|_| ())
 }
 
+/// Makes a saga due that neither rests for an operator, nor pauses, nor has ended. `false`:
+/// it does one of these.
+pub fn make_due(connection: &Connection, saga: &SagaId, now: Timestamp) -> Result<bool> {
+    connection
+        .prepare_cached(
+            "UPDATE saga_state SET due_at = ?2
+             WHERE saga_id = ?1 AND status IN ('RUNNING', 'COMPENSATING') AND retry_at IS NULL",
+        )?
+        .execute(params![saga.as_str(), now.0])
+        .map(|changed| changed > 0)
+}
+
 /// Appends a line to a saga's story.
 pub fn insert_event(connection: &Connection, saga: &SagaId, event: &SagaEvent) -> Result<()> {
     connection
@@ -353,12 +365,12 @@ pub fn next_due(connection: &Connection) -> Result<Option<Timestamp>> {
         .query_row([], |row| row.get::<_, Option<i64>>(0).map(|at| at.map(Timestamp)))
 }
 
-/// Unfinished sagas of devices on a host.
+/// Unfinished sagas of living devices on a host.
 pub fn waiting_on(connection: &Connection, host: &HostId) -> Result<Vec<SagaId>> {
     connection
         .prepare_cached(
             "SELECT s.saga_id FROM device d JOIN saga_state s ON s.saga_id = d.saga_id
-             WHERE d.host_id = ?1 AND d.saga_id IS NOT NULL AND s.ended_at IS NULL",
+             WHERE d.host_id = ?1 AND d.deleted_at IS NULL AND s.ended_at IS NULL",
         )?
         .query_map([host.as_str()], |row| row.get::<_, String>(0)?.parse().map_err(unreadable))?
         .collect()

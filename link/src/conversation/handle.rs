@@ -94,6 +94,11 @@ impl ConversationHandle {
         }
     }
 
+    /// Whether the conversation has ended, as by a panic; nothing that is said here is heard.
+    pub fn has_ended(&self) -> bool {
+        self.messages.is_closed()
+    }
+
     /// The own log has new items, committed.
     pub fn log_grew(&self) {
         self.shared.grew.store(true, Ordering::Release);

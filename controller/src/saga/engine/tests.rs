@@ -51,6 +51,20 @@ fn waits(_: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
     Ok(StepOutcome::Wait("GODOT"))
 }
 
+/// As a step whose answer stands until another try is asked for.
+fn fails_until_tried_again(context: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
+    if context.is_retry {
+        return Ok(StepOutcome::Done);
+    }
+    Ok(StepOutcome::Failed(Reason::new("BROKEN", "as long as nobody repairs it")))
+}
+
+/// Waits for a row, as device steps do.
+fn waits_for_a_row(context: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
+    let came = context.tx.prepare("SELECT 1 FROM meta WHERE key = 'godot'")?.exists([])?;
+    Ok(if came { StepOutcome::Done } else { StepOutcome::Wait("GODOT") })
+}
+
 fn panics(_: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
     panic!("a step that panics");
 }
@@ -83,6 +97,15 @@ static WAITS: Definition =
 static PANICS: Definition =
     saga("PANICS", &[step("A", panics)], Some(Duration::from_secs(60)), OnFailure::TurnRound);
 static PERSISTS: Definition = saga("PERSISTS", &[step("A", fails)], None, OnFailure::Persist);
+static REPAIRED: Definition =
+    saga("REPAIRED", &[step("A", fails_until_tried_again)], None, OnFailure::Persist);
+static STUCK_BACK: Definition = saga(
+    "STUCK_BACK",
+    &[Step { name: "A", execute: waits, compensate: Some(fails_until_tried_again) }],
+    None,
+    OnFailure::TurnRound,
+);
+static COMES: Definition = saga("COMES", &[step("A", waits_for_a_row)], None, OnFailure::TurnRound);
 static PLAIN: Definition = saga(
     "PLAIN",
     &[Step { name: "A", execute: waits, compensate: None }],
@@ -91,7 +114,8 @@ static PLAIN: Definition = saga(
 );
 static NEWER: Definition = Definition { version: 2, ..GOOD };
 
-const REGISTRY: Registry = Registry(&[&GOOD, &RETRIES, &FAILS, &WAITS, &PANICS, &PERSISTS, &PLAIN]);
+const REGISTRY: Registry =
+    Registry(&[&GOOD, &RETRIES, &FAILS, &WAITS, &PANICS, &PERSISTS, &PLAIN, &REPAIRED, &STUCK_BACK, &COMES]);
 const ENGINE: Engine = Engine {
     registry: REGISTRY,
     retry: RetryPolicy {
@@ -262,6 +286,77 @@ async fn operators_resume_and_compensate_by_hand() {
         again,
         Err(phonefleet_store::WriteError::Refused(VerbError::Status("COMPENSATED", "compensated")))
     ));
+}
+
+/// The failure that stopped it still stands in the rows; going on means trying again.
+#[tokio::test(start_paused = true)]
+async fn who_resumes_gets_another_try() {
+    let world = World::new();
+    let saga = world.start(&REPAIRED, "s").await;
+    world.until_status(&saga, SagaStatus::NeedsAttention).await;
+    let (id, now) = (saga.clone(), world.clock.now());
+    world.store.write(move |tx| ENGINE.resume(tx, &id, now)).await.unwrap();
+    world.until_status(&saga, SagaStatus::Completed).await;
+
+    // On its way back the two verbs mean the same.
+    let saga = world.start(&STUCK_BACK, "b").await;
+    world.until(&saga, |row| row.wait_reason.is_some()).await;
+    for status in [SagaStatus::NeedsAttention, SagaStatus::Compensated] {
+        let (id, now) = (saga.clone(), world.clock.now());
+        world.store.write(move |tx| ENGINE.compensate(tx, &id, now)).await.unwrap();
+        world.until_status(&saga, status).await;
+    }
+}
+
+/// Nothing in the row of a saga that waits without a deadline says that it should look: the
+/// wake must outlive a database that refuses for a while, and a controller that dies.
+#[tokio::test(start_paused = true)]
+async fn a_wake_outlives_a_database_that_refuses() {
+    let world = World::new();
+    let saga = world.start(&COMES, "s").await;
+    world.until(&saga, |row| row.wait_reason.is_some()).await;
+    // As a full disk does: SQLite rolls back.
+    let id = saga.clone();
+    world
+        .store
+        .write(move |tx| {
+            tx.execute_batch(
+                "CREATE TEMP TRIGGER refuse BEFORE UPDATE ON saga_state BEGIN SELECT RAISE(ROLLBACK, 'full'); END",
+            )?;
+            tx.announce(Notice::SagaRunnable(id.clone()));
+            tx.execute_batch("INSERT INTO meta(key, value) VALUES ('godot', '')")
+        })
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.row(&saga).await.status, SagaStatus::Running);
+    world.store.write(|tx| tx.execute_batch("DROP TRIGGER refuse")).await.unwrap();
+    world.until_status(&saga, SagaStatus::Completed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nudge_outlives_a_controller_that_dies() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(VirtualClock(Instant::now()));
+    let id: SagaId = "s".parse().unwrap();
+    let mode = phonefleet_store::Mode::Inline { gate: None };
+    let store = store::open(&directory.path().join("c.db"), mode, Arc::new(|_| {})).unwrap();
+    let (saga, now) = (id.clone(), clock.now());
+    store
+        .write(move |tx| {
+            Engine::start(tx, &COMES, saga.clone(), None, String::new(), now)?;
+            ENGINE.advance(tx, &saga, now)?;
+            tx.execute_batch("INSERT INTO meta(key, value) VALUES ('godot', '')")?;
+            Engine::nudge(tx, &saga, now)
+        })
+        .await
+        .unwrap();
+    let (_wakes, queue) = mpsc::unbounded_channel();
+    let runner = tokio::spawn(Runner::new(store.clone(), ENGINE, Arc::clone(&clock) as _, queue).run());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let row = store.read(move |connection| table::find(connection, &id)).await.unwrap().unwrap();
+    assert_eq!((row.status, row.due_at), (SagaStatus::Completed, None));
+    runner.abort();
 }
 
 /// A controller that died between any two transitions: a new runner finds the saga by
