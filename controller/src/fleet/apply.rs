@@ -3,7 +3,7 @@
 
 use super::desire;
 use crate::quota;
-use crate::saga::Engine;
+use crate::saga::{Engine, device_stop};
 use crate::store::device::{self as table, DeviceRow, Status};
 use crate::store::quota::Kind;
 use crate::store::{Result, Tx, event_outbox, host, saga};
@@ -13,6 +13,9 @@ use phonefleet_protocol::event::{Event, Outcome};
 use phonefleet_protocol::facts::{DeviceFacts, Phase};
 use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::time::Timestamp;
+
+/// Largest generation that is believed: there is room to outbid it for ever.
+const LARGEST_GENERATION: u64 = 1 << 53;
 
 /// Applies one event of `host`.
 pub fn event(
@@ -34,8 +37,10 @@ pub fn event(
         Event::InventoryDevices { devices } => {
             for facts in devices {
                 host::inventory_see(tx, host, facts.device_id)?;
-                if let refused @ Applied::Refused { .. } = take_facts(engine, tx, host, &facts, None, now)? {
-                    return Ok(refused);
+                if let Applied::Refused { reason, .. } = take_facts(engine, tx, host, &facts, None, now)? {
+                    // The others of this part are there all the same.
+                    tracing::error!(%host, reason, "an inventory names a device of another host");
+                    host::put_stray(tx, host, &facts, now)?;
                 }
             }
             Ok(Applied::Done)
@@ -59,6 +64,10 @@ fn take_facts(
     answer: Option<Answer>,
     now: Timestamp,
 ) -> Result<Applied> {
+    if facts.generation > LARGEST_GENERATION {
+        let reason = format!("generation {} of device {} cannot be", facts.generation, facts.device_id);
+        return Ok(Applied::Refused { kind: "device".to_owned(), reason });
+    }
     let Some(mut device) = table::find(tx, facts.device_id)? else {
         // Only the host knows it: this database was restored, or is new.
         if facts.phase == Phase::Absent {
@@ -83,21 +92,36 @@ fn take_facts(
             desire::outbid(tx, &mut device, facts.generation, now)?;
         }
     }
-    settle(engine, tx, &mut device, now)?;
+    let current = facts.generation >= device.generation;
+    if device.deleted_at.is_some() && facts.phase != Phase::Absent && !current && device.command_seq.is_none()
+    {
+        // Its host was restored to a time before the removal, and told of it.
+        desire::tell(tx, &mut device, now)?;
+    }
+    settle(engine, tx, &mut device, current, now)?;
     Ok(Applied::Done)
 }
 
 /// The rest of the world follows the facts: quota, status, and the saga that waits.
-fn settle(engine: &Engine, tx: &mut Tx<'_>, device: &mut DeviceRow, now: Timestamp) -> Result<()> {
-    let at_rest =
-        device.deleted_at.is_none() && device.wish == Wish::Stopped && device.phase == Some(Phase::Stopped);
+/// `current`: the host knew the newest wish when it told them.
+fn settle(
+    engine: &Engine,
+    tx: &mut Tx<'_>,
+    device: &mut DeviceRow,
+    current: bool,
+    now: Timestamp,
+) -> Result<()> {
+    let at_rest = current
+        && device.deleted_at.is_none()
+        && device.wish == Wish::Stopped
+        && device.phase == Some(Phase::Stopped);
     let active = match &device.saga_id {
         Some(id) => saga::find(tx, id)?.filter(|saga| !saga.status.is_terminal()),
         None => None,
     };
-    let creating = active.as_ref().is_some_and(|saga| saga.saga_type == "DEVICE_CREATION");
-    let resetting = active.as_ref().is_some_and(|saga| saga.saga_type == "DEVICE_RESET");
-    if at_rest && !creating && !resetting {
+    // Every other saga has reserved the right to run, or is about to give back all there is.
+    let stays = active.as_ref().is_none_or(|saga| saga.saga_type == device_stop::DEFINITION.saga_type);
+    if at_rest && stays {
         quota::release(tx, device.device_id, Some(Kind::Running))?;
     }
     if active.is_none() && device.deleted_at.is_none() {
@@ -145,7 +169,7 @@ fn lost(engine: &Engine, tx: &mut Tx<'_>, device: &mut DeviceRow, now: Timestamp
         // same question brings it again.
         desire::try_again(tx, device, now)?;
     }
-    settle(engine, tx, device, now)
+    settle(engine, tx, device, false, now)
 }
 
 /// Devices that should be on the host and that its inventory has not named. The inventory
