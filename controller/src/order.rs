@@ -304,15 +304,16 @@ fn delete(
 ) -> Result<Accepted, OrderError> {
     let mut state = DeviceState::new(device.device_id);
     if let Some(saga) = newest {
-        if saga.saga_type == device_deletion::DEFINITION.saga_type {
+        let gone_or_going = device.deleted_at.is_some() || !saga.status.is_terminal();
+        if saga.saga_type == device_deletion::DEFINITION.saga_type && gone_or_going {
             return Ok(Accepted { saga_id: saga.saga_id, device });
-        }
-        if device.deleted_at.is_some() {
-            return Err(OrderError::NotFound(device.device_id));
         }
         if !saga.status.is_terminal() {
             state.cancels = Some(saga.saga_id.as_str().to_owned());
         }
+    }
+    if device.deleted_at.is_some() {
+        return Err(OrderError::NotFound(device.device_id));
     }
     let active = state.cancels.clone();
     device.status = Verb::Delete.status();
