@@ -211,7 +211,8 @@ async fn what_is_old_enough_goes() {
                 let at = if number < 1100 { Timestamp(5) } else { now };
                 idempotency::store(tx, &scope, &stored, at)?;
             }
-            event_outbox::append(tx, "device", "x", "old", &json!({}), Timestamp(5))
+            event_outbox::append(tx, "device", "x", "old", &json!({}), Timestamp(5))?;
+            event_outbox::append(tx, "device", "x", "new", &json!({}), now)
         })
         .await;
     let events = fixture.count("SELECT count(*) FROM event_outbox").await;
