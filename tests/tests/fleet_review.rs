@@ -1,0 +1,257 @@
+//! What two sagas of one device, a host that is given up, an operator and a restored
+//! backup can do to each other: nothing waits for ever, nothing leaks, nothing is oversold.
+
+use phonefleet_controller::fleet::apply;
+use phonefleet_controller::order::{self, Verb};
+use phonefleet_controller::store::device::Status;
+use phonefleet_controller::store::saga::SagaStatus;
+use phonefleet_controller::store::{Tx, saga as sagas};
+use phonefleet_protocol::event::Event;
+use phonefleet_protocol::facts::{DeviceFacts, Phase};
+use phonefleet_protocol::id::{DeviceId, SystemIds};
+use phonefleet_protocol::time::Timestamp;
+use phonefleet_tests::fleet::{Fleet, spec};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+const RUNNING: &str = "SELECT count(*) FROM quota_reservation WHERE kind = 'running'";
+
+async fn write<T: Send + 'static>(fleet: &Fleet, job: impl FnMut(&mut Tx<'_>) -> T + Send + 'static) -> T {
+    let mut job = job;
+    let store = fleet.handle().await.store;
+    let done = store.write(move |tx| Ok::<_, phonefleet_store::rusqlite::Error>(job(tx))).await;
+    done.unwrap_or_else(|error| panic!("{error}"))
+}
+
+async fn running_phone(fleet: &Fleet) -> DeviceId {
+    let order = fleet.create("phone", spec(&[])).await;
+    assert_eq!(fleet.ended(&order.saga_id).await.status, SagaStatus::Completed);
+    order.device.device_id
+}
+
+async fn delete(fleet: &Fleet, device: DeviceId) {
+    let deletion = fleet.verb(device, Verb::Delete).await;
+    let end = fleet.ended(&deletion.saga_id).await;
+    assert_eq!(end.status, SagaStatus::Completed, "{end:?}");
+    fleet.until_clean().await;
+}
+
+/// The controller dies at the n-th commit after it accepted a deletion that cancels a
+/// creation: each of the two sagas wakes the other one, and neither wake may be lost.
+#[tokio::test(start_paused = true)]
+async fn no_crash_loses_a_wake_between_a_deletion_and_what_it_cancels() {
+    for wait in [0, 120, 700] {
+        for nth in 1.. {
+            let fleet = Fleet::start(1).await;
+            let order = fleet.create("phone", spec(&[])).await;
+            sleep(Duration::from_millis(wait)).await;
+            let id = order.device.device_id;
+            let last = fleet.controller.crash.passed() + nth;
+            fleet.controller.crash.arm(nth);
+            let deletion = loop {
+                let asked = timeout(Duration::from_secs(30), fleet.verb(id, Verb::Delete)).await;
+                if let Ok(deletion) = asked {
+                    break deletion;
+                }
+            };
+            let end = fleet.ended(&deletion.saga_id).await;
+            assert_eq!(end.status, SagaStatus::Completed, "after {wait} ms, crash at {nth}: {end:?}");
+            fleet.until_clean().await;
+            if fleet.controller.crash.passed() < last {
+                assert!(nth > 8, "a deletion has more than {nth} commits");
+                break;
+            }
+        }
+    }
+}
+
+/// A host is given up while a deletion waits for the creation that it cancelled.
+#[tokio::test(start_paused = true)]
+async fn a_forgotten_host_ends_the_deletion_and_what_it_waits_for() {
+    let fleet = Fleet::start(1).await;
+    let host = &fleet.hosts[0];
+    let order = fleet.create("phone", spec(&[])).await;
+    sleep(Duration::from_millis(120)).await;
+    host.agent.stop();
+    let id = order.device.device_id;
+    let deletion = fleet.verb(id, Verb::Delete).await;
+    fleet
+        .until("the creation waits for its host", || async {
+            fleet.saga(&order.saga_id).await.wait_reason.as_deref() == Some("HOST_UNREACHABLE")
+        })
+        .await;
+    assert_eq!(fleet.saga(&deletion.saga_id).await.wait_reason.as_deref(), Some("ACTIVE_SAGA"));
+    assert_eq!(fleet.forget(&host.id).await, 1);
+    assert_eq!(fleet.ended(&order.saga_id).await.status, SagaStatus::Compensated);
+    assert_eq!(fleet.ended(&deletion.saga_id).await.status, SagaStatus::Completed);
+    assert_eq!(fleet.device(id).await.status, Status::Deleted);
+    host.agent.release();
+    fleet.until_clean().await;
+}
+
+/// What a creation was in the middle of when its host was given up is no excuse for its
+/// history to say that it is still being deleted.
+#[tokio::test(start_paused = true)]
+async fn the_history_of_a_creation_on_a_forgotten_host_says_deleted() {
+    let fleet = Fleet::start(1).await;
+    let host = &fleet.hosts[0];
+    let order = fleet.create("phone", spec(&[])).await;
+    fleet
+        .until("the phone starts", || async {
+            fleet.saga(&order.saga_id).await.current_step == "START_DEVICE"
+        })
+        .await;
+    host.agent.stop();
+    fleet
+        .until("it turned round", || async {
+            fleet.saga(&order.saga_id).await.wait_reason.as_deref() == Some("HOST_UNREACHABLE")
+        })
+        .await;
+    fleet.forget(&host.id).await;
+    assert_eq!(fleet.ended(&order.saga_id).await.status, SagaStatus::Compensated);
+    assert_eq!(fleet.device(order.device.device_id).await.status, Status::Deleted);
+}
+
+/// A saga that stops for an operator on its way back does not hold up the deletion of its
+/// device, whichever came first.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_takes_over_from_a_saga_that_needs_attention() {
+    let fleet = Fleet::start(1).await;
+    let host = &fleet.hosts[0];
+    let order = fleet.create("phone", spec(&[])).await;
+    sleep(Duration::from_millis(120)).await;
+    host.agent.stop();
+    let deletion = fleet.verb(order.device.device_id, Verb::Delete).await;
+    fleet
+        .until("the creation waits for its host", || async {
+            fleet.saga(&order.saga_id).await.wait_reason.as_deref() == Some("HOST_UNREACHABLE")
+        })
+        .await;
+    let saga = order.saga_id.clone();
+    let stopped = write(&fleet, move |tx| {
+        phonefleet_controller::saga::Engine::stop_for_attention(tx, &saga, "a test", Timestamp(0))
+    })
+    .await;
+    stopped.unwrap();
+    host.agent.release();
+    assert_eq!(fleet.ended(&order.saga_id).await.status, SagaStatus::Abandoned);
+    assert_eq!(fleet.ended(&deletion.saga_id).await.status, SagaStatus::Completed);
+    fleet.until_clean().await;
+}
+
+/// An event from before an order must not take back what the order has reserved.
+#[tokio::test(start_paused = true)]
+async fn a_late_event_does_not_give_back_the_right_to_run() {
+    for verb in [Verb::Start, Verb::Reset] {
+        let fleet = Fleet::start(1).await;
+        let id = running_phone(&fleet).await;
+        let stop = fleet.verb(id, Verb::Stop).await;
+        assert_eq!(fleet.ended(&stop.saga_id).await.status, SagaStatus::Completed);
+        assert_eq!(fleet.controller.count(RUNNING), 0);
+        let device = fleet.device(id).await;
+        let facts = DeviceFacts {
+            device_id: id,
+            generation: device.generation,
+            attempt: device.attempt,
+            phase: Phase::Stopped,
+            ports: device.ports,
+            container_id: device.container_id,
+            reason: None,
+            starts: 1,
+        };
+        let handle = fleet.handle().await;
+        let (engine, policy, host) = (handle.engine, handle.settings.quota, fleet.hosts[0].id.clone());
+        let now = handle.clock.now();
+        let accepted = write(&fleet, move |tx| {
+            let accepted = order::verb(tx, &engine, policy, id, verb, &SystemIds, now).unwrap();
+            let late = Event::Changed { facts: facts.clone(), at: now };
+            apply::event(&engine, tx, &host, late, now).unwrap();
+            accepted
+        })
+        .await;
+        let end = fleet.ended(&accepted.saga_id).await;
+        assert_eq!(end.status, SagaStatus::Completed, "{verb:?}: {end:?}");
+        assert_eq!(fleet.controller.count(RUNNING), 1, "{verb:?}");
+        delete(&fleet, id).await;
+    }
+}
+
+/// The story of a deletion is kept for 30 days, and its device's history for longer.
+#[tokio::test(start_paused = true)]
+async fn a_device_that_is_long_gone_is_not_deleted_again() {
+    let fleet = Fleet::start(1).await;
+    let id = running_phone(&fleet).await;
+    delete(&fleet, id).await;
+    let removed = write(&fleet, |tx| sagas::prune(tx, Timestamp(i64::MAX), 100)).await;
+    assert_eq!(removed.unwrap(), 2);
+    assert!(fleet.try_verb(id, Verb::Delete).await.is_err());
+    assert_eq!(fleet.device(id).await.status, Status::Deleted);
+}
+
+/// Files of a database at rest.
+fn backup(database: &std::path::Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    ["db", "db-wal"]
+        .map(|extension| database.with_extension(extension))
+        .map(|path| {
+            let content = std::fs::read(&path).ok();
+            (path, content)
+        })
+        .to_vec()
+}
+
+/// A host comes back from a backup, and from a time when a phone existed that the
+/// controller has long removed: the host is told again.
+#[tokio::test(start_paused = true)]
+async fn a_restored_host_is_told_again_of_what_was_removed() {
+    let fleet = Fleet::start(1).await;
+    let host = &fleet.hosts[0];
+    let id = running_phone(&fleet).await;
+    sleep(Duration::from_secs(5)).await;
+    host.agent.stop();
+    sleep(Duration::from_secs(1)).await;
+    let saved = backup(&host.agent.database);
+    host.agent.release();
+    delete(&fleet, id).await;
+    host.agent.stop();
+    sleep(Duration::from_secs(1)).await;
+    for (path, content) in saved {
+        match content {
+            Some(content) => std::fs::write(path, content).unwrap(),
+            None => _ = std::fs::remove_file(path),
+        }
+    }
+    assert_eq!(host.agent.count("SELECT count(*) FROM port_lease WHERE state = 'LEASED'"), 2);
+    host.agent.release();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(host.agent.count("SELECT count(*) FROM port_lease WHERE state = 'LEASED'"), 0);
+    assert_eq!(host.agent.count("SELECT count(*) FROM device WHERE phase <> 'absent'"), 0);
+    assert_eq!(fleet.device(id).await.status, Status::Deleted);
+}
+
+/// Numbers from outside that no honest host says are refused, and overflow nothing.
+#[tokio::test(start_paused = true)]
+async fn an_absurd_generation_is_refused() {
+    let fleet = Fleet::start(1).await;
+    let id = running_phone(&fleet).await;
+    let handle = fleet.handle().await;
+    let (engine, host) = (handle.engine, fleet.hosts[0].id.clone());
+    let applied = write(&fleet, move |tx| {
+        let facts = DeviceFacts {
+            device_id: id,
+            generation: u64::MAX,
+            attempt: 1,
+            phase: Phase::Running,
+            ports: None,
+            container_id: None,
+            reason: None,
+            starts: 1,
+        };
+        let outcome = phonefleet_protocol::event::Outcome::Outdated;
+        let event = Event::Answer { generation: 1, attempt: 1, outcome, facts, at: Timestamp(0) };
+        apply::event(&engine, tx, &host, event, Timestamp(0)).unwrap()
+    })
+    .await;
+    assert!(matches!(applied, phonefleet_link::Applied::Refused { .. }), "{applied:?}");
+    delete(&fleet, id).await;
+}
