@@ -46,7 +46,7 @@ const BACK_OFF_FIRST: Duration = Duration::from_millis(200);
 const BACK_OFF_MOST: Duration = Duration::from_secs(30);
 /// A connection that stood so long was a good one: the next wait is the first again. A
 /// broker that accepts and throws out is not besieged.
-const STOOD: Duration = Duration::from_secs(10);
+const STOOD: Duration = Duration::from_secs(2);
 /// The least that rumqttc accepts.
 const KEEP_ALIVE_LEAST: Duration = Duration::from_secs(5);
 
