@@ -45,6 +45,11 @@ pub(super) struct PeerTx<'a, 'tx, N, D> {
     /// it derives an epoch of its own.
     pub seed: u64,
     pub tally: Tally,
+    /// Each item has a savepoint. They cost more than most items do, so a job is tried
+    /// without them, and again with them when an item has to be undone.
+    pub guarded: bool,
+    /// An item has to be undone, and has no savepoint: the job has failed for that.
+    pub spoilt: bool,
 }
 
 impl<N, D: Domain<N>> PeerTx<'_, '_, N, D> {
@@ -122,6 +127,17 @@ impl<N, D: Domain<N>> Durable for PeerTx<'_, '_, N, D> {
 
     fn apply(&mut self, epoch: Epoch, number: u64, item: &RawValue) -> Result<(), rusqlite::Error> {
         let aside = |kind| Aside { peer: self.peer, epoch, number, kind, payload: item.get() };
+        if !self.guarded {
+            return match try_item(self.tx, self.domain, self.peer, item, self.now) {
+                Ok(()) => Ok(()),
+                Err(Undone::Failed(error)) if !refuses(&error, self.tx) => Err(error),
+                Err(_) => {
+                    // The error is only the way out of the job.
+                    self.spoilt = true;
+                    Err(rusqlite::Error::InvalidQuery)
+                }
+            };
+        }
         match apply_item(self.tx, self.domain, self.peer, item, self.now)? {
             Applied::Done => {}
             Applied::Refused { kind, reason } => {
@@ -167,26 +183,35 @@ pub(super) fn apply_item<N, D: Domain<N>>(
     item: &RawValue,
     now: Timestamp,
 ) -> Result<Applied, rusqlite::Error> {
-    let result = tx.part(|tx| {
-        // The savepoint undoes what the panic left half done.
-        let applied = catch_unwind(AssertUnwindSafe(|| domain.apply(tx, peer, item, now)));
-        match applied {
-            Ok(Ok(Applied::Done)) => Ok(()),
-            Ok(Ok(other)) => Err(Undone::Said(other)),
-            Ok(Err(error)) => Err(Undone::Failed(error)),
-            Err(_) => {
-                Err(Undone::Said(refused(item, "applying it panicked; see the daemon's log".to_owned())))
-            }
-        }
-    });
-    match result {
+    match tx.part(|tx| try_item(tx, domain, peer, item, now)) {
         Ok(()) => Ok(Applied::Done),
         Err(Undone::Said(applied)) => Ok(applied),
-        Err(Undone::Failed(error)) if is_about_data(&error) && !stands_no_more(tx) => {
+        Err(Undone::Failed(error)) if refuses(&error, tx) => {
             Ok(refused(item, format!("the database refuses its data: {error}")))
         }
         Err(Undone::Failed(error)) => Err(error),
     }
+}
+
+/// Applies one item; what an error leaves half done is the caller's to undo.
+fn try_item<N, D: Domain<N>>(
+    tx: &mut Tx<'_, N>,
+    domain: &D,
+    peer: &str,
+    item: &RawValue,
+    now: Timestamp,
+) -> Result<(), Undone> {
+    match catch_unwind(AssertUnwindSafe(|| domain.apply(tx, peer, item, now))) {
+        Ok(Ok(Applied::Done)) => Ok(()),
+        Ok(Ok(other)) => Err(Undone::Said(other)),
+        Ok(Err(error)) => Err(Undone::Failed(error)),
+        Err(_) => Err(Undone::Said(refused(item, "applying it panicked; see the daemon's log".to_owned()))),
+    }
+}
+
+/// Whether an error refuses the item, and the transaction goes on.
+fn refuses(error: &rusqlite::Error, connection: &Connection) -> bool {
+    is_about_data(error) && !connection.is_autocommit()
 }
 
 enum Undone {
@@ -198,10 +223,6 @@ impl From<rusqlite::Error> for Undone {
     fn from(error: rusqlite::Error) -> Self {
         Self::Failed(error)
     }
-}
-
-fn stands_no_more(connection: &Connection) -> bool {
-    connection.is_autocommit()
 }
 
 fn refused(item: &RawValue, reason: String) -> Applied {

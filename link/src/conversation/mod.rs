@@ -168,8 +168,16 @@ impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
         let (now, seed) = (self.clock.now(), self.ids.random());
         let job = move |tx: &mut Tx<'_, N>| {
             begin_log(tx, &*domain, &peer, Epoch(seed), now)?;
-            let mut durable =
-                PeerTx { tx, domain: &*domain, peer: &peer, now, seed, tally: Tally::default() };
+            let mut durable = PeerTx {
+                tx,
+                domain: &*domain,
+                peer: &peer,
+                now,
+                seed,
+                tally: Tally::default(),
+                guarded: true,
+                spoilt: false,
+            };
             let acknowledged = D::LOG.acknowledged(durable.tx, &peer)?;
             let mut endpoint = Endpoint::new(introduction.clone(), regression, acknowledged);
             endpoint.load(&mut durable)?;

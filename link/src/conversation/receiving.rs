@@ -5,7 +5,7 @@ use super::failure::BACK_OFF_FIRST;
 use super::handle::QUEUE_MESSAGES;
 use super::{Conversation, ConversationError, Domain};
 use phonefleet_protocol::stream::{Endpoint, Message, Notice};
-use phonefleet_store::Tx;
+use phonefleet_store::{Tx, rusqlite};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,6 +25,19 @@ struct Handled {
     notices: Vec<Notice>,
     tally: Tally,
     persisted: u64,
+}
+
+/// Why a run of such a job came to nothing.
+enum Failed {
+    /// An item has to be undone by itself: run again, with savepoints.
+    Spoilt,
+    Database(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
+    }
 }
 
 impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
@@ -71,14 +84,19 @@ impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
         let (domain, peer) = (Arc::clone(&self.domain), Arc::clone(&self.peer));
         let (now, seed, elapsed) = (self.clock.now(), self.ids.random(), self.origin.elapsed());
         let (origin, persisted) = (self.endpoint.clone(), self.persisted);
-        let job = move |tx: &mut Tx<'_, N>| {
+        let attempt = move |tx: &mut Tx<'_, N>, guarded: bool| {
             // The job may run again: each run begins with the endpoint as it was.
             let mut endpoint = origin.clone();
             let mut notices = Vec::new();
+            let tally = Tally::default();
             let mut durable =
-                PeerTx { tx, domain: &*domain, peer: &peer, now, seed, tally: Tally::default() };
+                PeerTx { tx, domain: &*domain, peer: &peer, now, seed, tally, guarded, spoilt: false };
             for message in &batch {
-                notices.extend(endpoint.handle(elapsed, message, &mut durable)?);
+                match endpoint.handle(elapsed, message, &mut durable) {
+                    Ok(more) => notices.extend(more),
+                    Err(_) if durable.spoilt => return Err(Failed::Spoilt),
+                    Err(error) => return Err(Failed::Database(error)),
+                }
             }
             let PeerTx { tx, tally, .. } = durable;
             let mut persisted = if tally.forked { 0 } else { persisted };
@@ -89,6 +107,17 @@ impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
                 persisted = acknowledged;
             }
             Ok(Handled { endpoint, notices, tally, persisted })
+        };
+        let job = move |tx: &mut Tx<'_, N>| {
+            let tried = match tx.part(|tx| attempt(tx, false)) {
+                Err(Failed::Spoilt) => attempt(tx, true),
+                tried => tried,
+            };
+            tried.map_err(|failed| match failed {
+                Failed::Database(error) => error,
+                // With savepoints nothing is spoilt; were it so, the peer sends it again.
+                Failed::Spoilt => rusqlite::Error::InvalidQuery,
+            })
         };
         match self.store.write(job).await {
             Ok(handled) => self.committed(handled),
