@@ -11,7 +11,7 @@ mod fleet;
 mod upsert;
 
 use anyhow::{Context, Result, ensure};
-use phonefleet_benches::ceiling::outbox::{self, CHANGE_DEVICE, DEVICES, Flow, SENDER_DEVICES};
+use phonefleet_benches::ceiling::outbox::{self, CHANGE_DEVICE, DEVICES, Flow, SENDER_DEVICES, Source};
 use phonefleet_benches::disk::{flushes_per_second, scratch};
 use phonefleet_benches::latency::{Latencies, at_rate};
 use phonefleet_benches::load::runtime;
@@ -57,8 +57,10 @@ static AGENT: [Migration; 2] = [
 ];
 
 /// The host that speaks: its name is the log's on the controller, and here on both ends.
+const HOST: &str = "host-17";
+
 pub(crate) fn host() -> HostId {
-    "host-17".parse().expect("a host id")
+    HOST.parse().expect("a host id")
 }
 
 /// The device of an event.
@@ -299,7 +301,7 @@ async fn append(
                 aggregate_id: "018f4a10-0000-7000-8000-000000000001",
                 event_type: "device.changed",
             };
-            let number = EVENT_OUTBOX.append(tx, host().as_str(), labels, item, now)?;
+            let number = EVENT_OUTBOX.append(tx, HOST, labels, item, now)?;
             if let Some(due) = due {
                 latencies.due(number, due);
             }
@@ -318,6 +320,10 @@ fn main() -> Result<()> {
     let mut report = Report::default();
     let (ideal, ideal_p50, ideal_p99) =
         ("ideal outbox: events/s", "ideal outbox: p50 ms", "ideal outbox: p99 ms");
+    let ceiling = |name: &str, events, source, latencies: &Arc<Latencies>| {
+        let _runtime = runtime.enter();
+        outbox::run(scratch.path(), name, &Flow { events, source, texts: Arc::clone(&texts) }, latencies)
+    };
     for round in 0..rounds(5) {
         report.add("4 KiB + fdatasync /s", flushes_per_second(scratch.path(), Duration::from_millis(500))?);
         let mut number = 0;
@@ -326,8 +332,15 @@ fn main() -> Result<()> {
             format!("{round}-{number}")
         };
         let none = Arc::new(Latencies::new(0));
-        let flow = Flow { events: CEILING_EVENTS, per_second: None, texts: Arc::clone(&texts) };
-        report.add(ideal, outbox::run(scratch.path(), &name(), &flow, &none)?);
+        report.add(ideal, ceiling(&name(), CEILING_EVENTS, Source::Flood, &none)?);
+        for producers in PRODUCERS {
+            let answered = ceiling(&name(), CEILING_EVENTS, Source::Callers(producers), &none)?;
+            report.add_beside(
+                &format!("ideal outbox that answers {producers} writers: events/s"),
+                answered,
+                ideal,
+            );
+        }
         for (receiver, label, events) in [
             (Receiver::Upsert, "upsert controller", UPSERT_EVENTS),
             (Receiver::Fleet, "real controller", FLEET_EVENTS),
@@ -340,8 +353,7 @@ fn main() -> Result<()> {
         }
 
         let latencies = Arc::new(Latencies::new(RATE_EVENTS));
-        let flow = Flow { events: RATE_EVENTS, per_second: Some(RATE), texts: Arc::clone(&texts) };
-        outbox::run(scratch.path(), &name(), &flow, &latencies)?;
+        ceiling(&name(), RATE_EVENTS, Source::Rate(RATE), &latencies)?;
         let (p50, p99) = latencies.p50_p99_ms();
         report.add(&format!("at {RATE}/s, {ideal_p50}"), p50);
         report.add(&format!("at {RATE}/s, {ideal_p99}"), p99);

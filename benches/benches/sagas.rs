@@ -52,6 +52,7 @@ fn done(_context: &mut StepContext<'_, '_>) -> store::Result<StepOutcome> {
 
 /// Tells the caller that waits, after the commit. Its number is the saga's state; a notice
 /// with a name in it carries it out of the writer.
+#[allow(clippy::unnecessary_wraps, reason = "the signature of a saga's end")]
 fn tell(context: &mut StepContext<'_, '_>) -> store::Result<()> {
     if let Ok(caller) = HostId::try_from(context.saga.state.clone()) {
         context.tx.announce(Notice::Commands(caller));

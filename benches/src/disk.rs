@@ -28,7 +28,7 @@ pub fn flushes_per_second(directory: &Path, duration: Duration) -> io::Result<f6
     let began = Instant::now();
     let mut flushes = 0_u32;
     while began.elapsed() < duration {
-        if flushes % FILE_BLOCKS == 0 {
+        if flushes.is_multiple_of(FILE_BLOCKS) {
             file.seek(SeekFrom::Start(0))?;
         }
         file.write_all(&BLOCK)?;

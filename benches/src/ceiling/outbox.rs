@@ -7,10 +7,12 @@ use crate::latency::{Latencies, at_rate};
 use anyhow::{Context, Result, anyhow, ensure};
 use phonefleet_store::rusqlite::{self, Connection, params};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
+use tokio::sync::oneshot;
 
 /// Events that may wait for the writer.
 const QUEUE: usize = 4096;
@@ -61,15 +63,34 @@ pub fn apply(connection: &Connection, number: u64, payload: &str) -> rusqlite::R
         .map(|_| ())
 }
 
+/// Where events come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// One thread that keeps the queue full and asks for no answer.
+    Flood,
+    /// So many tasks, each of which waits until its event is durable, as an agent's do.
+    /// Not more than the queue takes.
+    Callers(u64),
+    /// So many per second, whatever became of the earlier ones.
+    Rate(u64),
+}
+
 /// What goes through the outbox.
 #[derive(Clone)]
 pub struct Flow {
     /// How many events.
     pub events: u64,
-    /// So many per second; as fast as it goes when `None`.
-    pub per_second: Option<u64>,
+    /// Where from.
+    pub source: Source,
     /// Their texts, in turn.
     pub texts: Arc<[String]>,
+}
+
+/// An event on its way to the sender's database.
+struct Order {
+    index: u64,
+    due: Option<Instant>,
+    durable: Option<oneshot::Sender<()>>,
 }
 
 /// A number that rises, and whoever waits for that.
@@ -102,13 +123,14 @@ struct Shared {
 }
 
 /// Events per second from end to end, with databases `<name>-sender` and `-receiver`.
+/// Within a runtime, for callers.
 pub fn run(directory: &Path, name: &str, flow: &Flow, latencies: &Arc<Latencies>) -> Result<f64> {
     let path = |end: &str| directory.join(format!("{name}-{end}.db"));
     let sender = database(&path("sender"), &format!("{OUTBOX}{SENDER_DEVICES}"))?;
     let reader = database(&path("sender"), "")?;
     let receiver = database(&path("receiver"), &format!("{CURSOR}{RECEIVER_TABLES}"))?;
     let shared = Arc::new(Shared::default());
-    let (events, queue) = sync_channel::<(u64, Option<Instant>)>(QUEUE);
+    let (events, queue) = sync_channel::<Order>(QUEUE);
     let (frames, arriving) = sync_channel::<Vec<u8>>(FRAMES);
     let (acknowledge, acknowledged) = channel::<u64>();
 
@@ -117,21 +139,24 @@ pub fn run(directory: &Path, name: &str, flow: &Flow, latencies: &Arc<Latencies>
     let writer = std::thread::spawn(move || write(&sender, &queue, &work, &texts, &stamps));
     let (work, last) = (Arc::clone(&shared), flow.events);
     let pages = std::thread::spawn(move || send(&reader, &frames, &work, last));
-    let (work, stamps) = (Arc::clone(&shared), flow.per_second.map(|_| Arc::clone(latencies)));
+    let (work, stamps) =
+        (Arc::clone(&shared), matches!(flow.source, Source::Rate(_)).then(|| Arc::clone(latencies)));
     let applier =
         std::thread::spawn(move || receive(&receiver, &arriving, &acknowledge, last, stamps.as_deref()));
     let link =
         std::thread::spawn(move || acknowledged.iter().for_each(|number| work.acknowledged.rise(number)));
 
-    match flow.per_second {
-        None => {
+    match flow.source {
+        Source::Flood => {
             for index in 0..flow.events {
-                events.send((index, None)).context("the ceiling's writer has ended")?;
+                let order = Order { index, due: None, durable: None };
+                events.send(order).context("the ceiling's writer has ended")?;
             }
         }
-        Some(rate) => at_rate(flow.events, rate, |index, due| {
+        Source::Callers(callers) => start_callers(callers, flow.events, &events),
+        Source::Rate(rate) => at_rate(flow.events, rate, |index, due| {
             // That it ended is told by its result, below.
-            let _ = events.send((index, Some(due)));
+            let _ = events.send(Order { index, due: Some(due), durable: None });
         }),
     }
     let applied = join(applier)?;
@@ -148,18 +173,35 @@ fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("a thread of the ceiling panicked"))?
 }
 
+fn start_callers(callers: u64, last: u64, events: &SyncSender<Order>) {
+    let next = Arc::new(AtomicU64::new(0));
+    for _ in 0..callers {
+        let (next, events) = (Arc::clone(&next), events.clone());
+        tokio::spawn(async move {
+            loop {
+                let (durable, answer) = oneshot::channel();
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let order = Order { index, due: None, durable: Some(durable) };
+                if index >= last || events.send(order).is_err() || answer.await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
 fn write(
     connection: &Connection,
-    queue: &Receiver<(u64, Option<Instant>)>,
+    queue: &Receiver<Order>,
     shared: &Shared,
     texts: &[String],
     latencies: &Latencies,
 ) -> Result<()> {
-    let (mut number, mut deleted) = (0_u64, 0);
+    let (mut number, mut deleted, mut answers) = (0_u64, 0, Vec::new());
     while let Ok(first) = queue.recv() {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let (mut next, mut taken) = (Some(first), 0);
-        while let Some((index, due)) = next {
+        while let Some(Order { index, due, durable }) = next {
             number += 1;
             taken += 1;
             connection
@@ -169,6 +211,7 @@ fn write(
             if let Some(due) = due {
                 latencies.due(number, due);
             }
+            answers.extend(durable);
             next = if taken < COMMIT_EVENTS { queue.try_recv().ok() } else { None };
         }
         // Deleting rides on the next insert: alone it would be a commit more.
@@ -181,6 +224,8 @@ fn write(
         }
         connection.prepare_cached("COMMIT")?.execute([])?;
         shared.committed.rise(number);
+        // A caller that went away has no use for it.
+        answers.drain(..).for_each(|durable: oneshot::Sender<()>| _ = durable.send(()));
     }
     Ok(())
 }
