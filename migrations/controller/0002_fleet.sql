@@ -53,7 +53,8 @@ CREATE TABLE device(
     deleted_at          INTEGER
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX device_by_name ON device(user_id, name) WHERE deleted_at IS NULL;
-CREATE INDEX device_by_host ON device(host_id, cpu_cores, memory_mb) WHERE deleted_at IS NULL;
+-- With the column of its own condition, or SQLite reads every row to see that it holds.
+CREATE INDEX device_by_host ON device(host_id, deleted_at, cpu_cores, memory_mb) WHERE deleted_at IS NULL;
 CREATE INDEX device_by_command ON device(host_id, command_seq) WHERE command_seq IS NOT NULL OR command_dirty = 1;
 -- What is gone here and not yet, for sure, on its host.
 CREATE INDEX device_leaving ON device(host_id)
