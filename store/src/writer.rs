@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Jobs in one commit at most: beyond some hundred the gain is nil and the wait grows.
 pub const BATCH_JOBS: usize = 512;
@@ -33,6 +33,9 @@ pub const BATCH_TIME: Duration = Duration::from_millis(5);
 const QUEUE_JOBS: usize = 2 * BATCH_JOBS;
 /// Reader connections kept open.
 const READERS: usize = 4;
+/// Reads at a time; further ones wait. A thousand hosts that come back at once must not
+/// become as many threads and connections.
+const READS: usize = 16;
 
 /// Whether the store has a thread of its own.
 #[derive(Clone, Default)]
@@ -220,6 +223,7 @@ enum Engine<N> {
 struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    places: Arc<Semaphore>,
 }
 
 /// A cheap handle to one database.
@@ -259,7 +263,11 @@ impl<N: Send + 'static> Store<N> {
                     .name("store-writer".to_owned())
                     .spawn(move || writer.run(&mut jobs))
                     .map_err(|source| OpenError::File { path: options.path.clone(), source })?;
-                let readers = Readers { path: options.path.clone(), idle: Mutex::new(Vec::new()) };
+                let readers = Readers {
+                    path: options.path.clone(),
+                    idle: Mutex::new(Vec::new()),
+                    places: Arc::new(Semaphore::new(READS)),
+                };
                 Engine::Threaded { queue, readers: Arc::new(readers) }
             }
         };
@@ -338,8 +346,14 @@ impl<N: Send + 'static> Store<N> {
     {
         match &*self.engine {
             Engine::Threaded { readers, .. } => {
+                // Never closed. The job holds its place also when its caller has gone away.
+                let place = Arc::clone(&readers.places).acquire_owned().await;
                 let readers = Arc::clone(readers);
-                tokio::task::spawn_blocking(move || readers.read(job)).await.map_err(|_| ReadError::Closed)?
+                let read = move || {
+                    let _place = place;
+                    readers.read(job)
+                };
+                tokio::task::spawn_blocking(read).await.map_err(|_| ReadError::Closed)?
             }
             Engine::Inline { writer, .. } => {
                 let slot = writer.lock().unwrap_or_else(PoisonError::into_inner);
