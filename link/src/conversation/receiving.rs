@@ -110,12 +110,13 @@ impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
         };
         let job = move |tx: &mut Tx<'_, N>| {
             let tried = match tx.part(|tx| attempt(tx, false)) {
-                Err(Failed::Spoilt) => attempt(tx, true),
+                // Not where SQLite has rolled back: each statement would be a commit of its own.
+                Err(Failed::Spoilt) if !tx.is_autocommit() => attempt(tx, true),
                 tried => tried,
             };
             tried.map_err(|failed| match failed {
                 Failed::Database(error) => error,
-                // With savepoints nothing is spoilt; were it so, the peer sends it again.
+                // Nothing of it stands; the peer sends it again.
                 Failed::Spoilt => rusqlite::Error::InvalidQuery,
             })
         };
