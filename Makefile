@@ -33,22 +33,26 @@ test: install test-crates test-system ## all tests: of the crates, then of the w
 install: ## install the tools that the tests need and this machine lacks
 	tests/environment/install
 
+# Every test is compiled for the same set of crates: another set would mean other features,
+# and everything compiled once more.
+EVERYTHING := --locked --workspace --exclude phonefleet-benches
+REAL := --test engine --test adb --test 'system_*'
+
 test-crates: build ## only the tests that need nothing but a compiler
 ifeq ($(NEXTEST),yes)
-	$(CARGO) nextest run --locked --no-tests=warn -E 'not package(phonefleet-tests)'
-	$(CARGO) test --locked --workspace --exclude phonefleet-tests --exclude phonefleet-benches --doc
+	$(CARGO) nextest run $(EVERYTHING) -E 'not binary(/^(engine|adb|system_.*)$$/)'
+	$(CARGO) test $(EVERYTHING) --doc
 else
-	$(CARGO) test --locked --workspace --exclude phonefleet-tests --exclude phonefleet-benches
+	$(CARGO) test $(EVERYTHING)
 endif
 
 # Compiled outside: there is no network in the environment. The programs under test are
-# those of "make build". Tests of the real system see PHONEFLEET_TEST_ENVIRONMENT and run.
-test-system: build ## only the whole-system tests: real engine, broker and adb, as root
-	$(CARGO) test --locked -p phonefleet-agent --test engine --test adb --no-run
-	$(CARGO) test --locked -p phonefleet-tests --no-run
-	tests/environment/run sh -c 'tests/environment/selftest && \
-		$(CARGO) test --locked --offline -p phonefleet-agent --test engine --test adb --no-fail-fast && \
-		$(CARGO) test --locked --offline -p phonefleet-tests --no-fail-fast'
+# those of "make build". Tests of the real system see PHONEFLEET_TEST_ENVIRONMENT and run,
+# one file after the other.
+test-system: build ## only the tests of the real system: engine, broker and adb, as root
+	$(CARGO) test $(EVERYTHING) $(REAL) --no-run
+	tests/environment/run sh -c "tests/environment/selftest && \
+		$(CARGO) test --offline $(EVERYTHING) $(REAL) --no-fail-fast"
 
 phonesim-image: ## build the image of the simulated phone, and load it into the engine at DOCKER_HOST
 	tests/environment/install
