@@ -5,9 +5,10 @@
 //! `PHONEFLEET_CRASH_ROUNDS` (20) and `PHONEFLEET_CRASH_SEED` (the time) steer the random
 //! part; the seed is printed.
 
+use phonefleet_tests::real::audit::AdbMay;
 use phonefleet_tests::real::phone::Witness;
 use phonefleet_tests::real::world::text;
-use phonefleet_tests::real::{Phone, World, within};
+use phonefleet_tests::real::{HostOptions, Phone, World, WorldOptions, within};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -23,6 +24,14 @@ enum Victim {
     Engine,
     /// dockerd and its containerd.
     EngineAndContainerd,
+}
+
+/// A world with ports that no other test uses: an engine that is killed in mid-start may
+/// hold on to a port for as long as it lives.
+fn world() -> Option<World> {
+    let mut world = World::without_hosts(&WorldOptions::default())?;
+    world.add_host(&HostOptions { first_port: 24_000, ..HostOptions::default() });
+    Some(world)
 }
 
 fn strike(world: &mut World, victim: Victim) {
@@ -130,13 +139,17 @@ fn witnesses<'a>(world: &World, phones: impl IntoIterator<Item = &'a Phone>) -> 
 }
 
 fn at_each_step(victim: Victim) {
-    let Some(mut world) = World::start() else { return };
+    let Some(mut world) = world() else { return };
     let beside = [world.phone("beside-1"), world.phone("beside-2")];
     let mut previous = world.phone("phone-0");
     let expected = witnesses(&world, &beside);
     world.at_rest();
     for (number, moment) in MOMENTS.iter().enumerate() {
         let name = format!("phone-{}", number + 1);
+        if matches!(victim, Victim::Broker) {
+            // Connections that break young are made again after a growing pause.
+            std::thread::sleep(Duration::from_millis(2100));
+        }
         let began = Instant::now();
         let (creation, created) = world.order(&World::order_body(&name, &[]));
         let deletion = world.verb(&previous.id, "delete");
@@ -154,12 +167,16 @@ fn at_each_step(victim: Victim) {
             );
         }
         let ended = began.elapsed();
-        world.at_rest();
+        world.nearly_at_rest();
         assert_eq!(witnesses(&world, &beside), expected, "{victim:?} killed at {moment:?}");
         previous = world.running_phone(&orders.created);
         assert_eq!(world.boots(&previous), "1", "{victim:?} killed at {moment:?}: one boot is enough");
-        println!("{victim:?} killed at {moment:?} ({struck:?}): ended {ended:?}, at rest {:?}", began.elapsed());
+        println!(
+            "{victim:?} killed at {moment:?} ({struck:?}): ended {ended:?}, at rest {:?}",
+            began.elapsed()
+        );
     }
+    world.at_rest();
     for phone in beside.iter().chain([&previous]) {
         world.do_verb(&phone.id, "delete");
     }
@@ -204,7 +221,7 @@ fn from_environment(name: &str) -> Option<u64> {
 
 #[test]
 fn anybody_is_killed_at_random_with_orders_running() {
-    let Some(mut world) = World::start() else { return };
+    let Some(mut world) = world() else { return };
     let rounds = from_environment("PHONEFLEET_CRASH_ROUNDS").unwrap_or(20);
     let seed = from_environment("PHONEFLEET_CRASH_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
@@ -267,20 +284,28 @@ fn anybody_is_killed_at_random_with_orders_running() {
         for (saga, order) in &sagas {
             let ended = within(Duration::from_secs(150), || {
                 let state = world.saga(saga);
-                if state["endedAt"].is_null() { Err(state) } else { Ok(state) }.map_err(|state: Value| state.to_string())
+                if state["endedAt"].is_null() { Err(state) } else { Ok(state) }
+                    .map_err(|state: Value| state.to_string())
             });
-            let state = ended.unwrap_or_else(|state| panic!("{order} does not end: {state}; {}\n{}", what(), world.story(saga)));
+            let state = ended.unwrap_or_else(|state| {
+                panic!("{order} does not end: {state}; {}\n{}", what(), world.story(saga))
+            });
             assert_eq!(state["status"], "COMPLETED", "{order}: {state}; {}\n{}", what(), world.story(saga));
         }
         let misfits = within(Duration::from_secs(60), || {
-            let faults = world.misfits();
+            let faults = world.misfits(AdbMay::BeOffline);
             if faults.is_empty() { Ok(()) } else { Err(faults.join("\n  ")) }
         });
         if let Err(faults) = misfits {
             panic!("{}:\n  {faults}", what());
         }
         assert_eq!(witnesses(&world, &untouched), expected, "a running phone was restarted: {}", what());
-        println!("round {round}: {} orders, {deaths:?}, {} phones untouched, {:?}", sagas.len(), untouched.len(), began.elapsed());
+        println!(
+            "round {round}: {} orders, {deaths:?}, {} phones untouched, {:?}",
+            sagas.len(),
+            untouched.len(),
+            began.elapsed()
+        );
     }
     for device in world.devices() {
         world.do_verb(&text(&device["id"]), "delete");

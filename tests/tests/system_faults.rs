@@ -75,8 +75,7 @@ fn phones_that_fall_ill_are_healed_or_given_up() {
     let witness = world.witness(&beside);
 
     // Dies 2 s after each boot: started again with a growing pause, given up at the fifth.
-    let arguments =
-        ["androidboot.phonesim_boot_ms=200", "androidboot.phonesim_fault=crash_after_ms:2000"];
+    let arguments = ["androidboot.phonesim_boot_ms=200", "androidboot.phonesim_fault=crash_after_ms:2000"];
     let loops = world.order(&World::order_body("loops", &arguments));
     // Its adb goes away for 5 s just when the boot has completed.
     let shy = world.order(&World::order_body("shy", &["androidboot.phonesim_fault=adb_offline:5"]));
@@ -153,7 +152,8 @@ fn reason_is(world: &World, phone: &Phone, code: Option<&str>) {
 fn adb_server_now(world: &World) -> Option<u32> {
     let socket = format!("localfilesystem:{}", world.host().adb_socket().display());
     let mut all = process_table::processes().into_iter();
-    all.find(|process| process.is("adb") && process.state != 'Z' && process.mentions(&socket)).map(|process| process.pid)
+    all.find(|process| process.is("adb") && process.state != 'Z' && process.mentions(&socket))
+        .map(|process| process.pid)
 }
 
 fn adb_server(world: &World) -> u32 {

@@ -126,8 +126,13 @@ fn the_api_as_documented() {
         .filter(|event| event["kind"] == "done")
         .map(|event| text(&event["step"]))
         .collect();
-    let expected =
-        ["ALLOCATE_PORTS", "CREATE_PROVIDER_DEVICE", "CREATE_DATABASE_RECORD", "REPORT_QUOTA_USAGE", "START_DEVICE"];
+    let expected = [
+        "ALLOCATE_PORTS",
+        "CREATE_PROVIDER_DEVICE",
+        "CREATE_DATABASE_RECORD",
+        "REPORT_QUOTA_USAGE",
+        "START_DEVICE",
+    ];
     assert_eq!(steps, expected);
     let batch = api.get(&format!("/sagas/batch?sagaIds={saga},saga_1_0000000000000000"));
     assert_eq!(batch["items"].as_array().map(Vec::len), Some(1), "{batch}");
@@ -137,7 +142,8 @@ fn the_api_as_documented() {
     // Ports, hosts, quota, devices.
     let ports = api.call("GET", &format!("/ports/allocated?hostId={host}"), None).json();
     let view = world.device(&device);
-    let of = |kind: &str| json!({"hostId": host, "port": view["ports"][kind], "kind": kind, "deviceId": device});
+    let of =
+        |kind: &str| json!({"hostId": host, "port": view["ports"][kind], "kind": kind, "deviceId": device});
     assert_eq!(ports, json!([of("adb"), of("webrtc")]));
     let hosts = api.get("/hosts");
     assert_eq!(hosts["items"][0]["devices"], 1, "{hosts}");
@@ -147,7 +153,8 @@ fn the_api_as_documented() {
     });
     assert_eq!(api.get("/quotas/alice")["maxDevices"], 5);
     assert_eq!(api.get("/quotas/alice/usage")["devices"], 1);
-    let bodies: Vec<Value> = (2..=6).map(|number| World::order_body(&format!("phone-{number}"), &[])).collect();
+    let bodies: Vec<Value> =
+        (2..=6).map(|number| World::order_body(&format!("phone-{number}"), &[])).collect();
     let results = api.post("/devices/batch", Some(&json!({ "devices": bodies }))).data(202);
     let results = results["results"].as_object().expect("results by name").clone();
     assert_eq!(results.values().filter(|result| result["success"] == true).count(), 4, "{results:?}");
@@ -196,7 +203,8 @@ fn the_api_as_documented() {
     assert_eq!(api.call("GET", "/healthz", None).status, 200, "healthy without a broker");
     world.broker.start_again();
     world.until_ready();
-    let sagas: Vec<_> = world.devices().iter().map(|device| world.verb(&text(&device["id"]), "delete")).collect();
+    let sagas: Vec<_> =
+        world.devices().iter().map(|device| world.verb(&text(&device["id"]), "delete")).collect();
     for saga in sagas {
         world.completed(&saga);
     }
@@ -224,7 +232,9 @@ fn the_script_main_job() {
     assert!(told.contains("nothing is left"), "{told}");
     let leftovers: Vec<_> = process_table::processes()
         .into_iter()
-        .filter(|process| process.is("phonefleet-agent") || (process.is("adb") && process.mentions("main-job")))
+        .filter(|process| {
+            process.is("phonefleet-agent") || (process.is("adb") && process.mentions("main-job"))
+        })
         .collect();
     assert!(leftovers.is_empty(), "{leftovers:?}");
 }

@@ -27,7 +27,8 @@ fn fifty_phones_at_once_on_one_host() {
     let took = began.elapsed();
     world.api.post("/devices", Some(&World::order_body("one-more", &[]))).problem(403, "QUOTA_EXCEEDED");
     let ports = world.api.call("GET", "/ports/allocated", None).json();
-    let ports: Vec<u64> = ports.as_array().into_iter().flatten().filter_map(|row| row["port"].as_u64()).collect();
+    let ports: Vec<u64> =
+        ports.as_array().into_iter().flatten().filter_map(|row| row["port"].as_u64()).collect();
     let different: BTreeSet<_> = ports.iter().collect();
     assert_eq!((ports.len(), different.len()), (2 * MANY, 2 * MANY), "a port twice: {ports:?}");
     world.at_rest();
@@ -113,7 +114,12 @@ fn a_hundred_orders_at_once_against_a_quota_of_ten() {
     });
     let count = |status: u16| statuses.iter().filter(|(found, _)| *found == status).count();
     assert_eq!((count(202), count(403)), (10, 90), "{statuses:?}");
-    assert!(statuses.iter().filter(|(status, _)| *status == 403).all(|(_, body)| body["code"] == "QUOTA_EXCEEDED"));
+    assert!(
+        statuses
+            .iter()
+            .filter(|(status, _)| *status == 403)
+            .all(|(_, body)| body["code"] == "QUOTA_EXCEEDED")
+    );
     let accepted: Vec<&Value> =
         statuses.iter().filter(|(status, _)| *status == 202).map(|(_, body)| &body["data"]).collect();
     for data in &accepted {
@@ -166,7 +172,8 @@ fn two_hosts_on_two_engines() {
         return;
     }
     let network = Network::make("far");
-    let options = WorldOptions { broker_addresses: vec![Network::HERE.to_owned()], ..WorldOptions::default() };
+    let options =
+        WorldOptions { broker_addresses: vec![Network::HERE.to_owned()], ..WorldOptions::default() };
     let Some(mut world) = World::without_hosts(&options) else { return };
     let engine = Engine::start("far", &["--netns", network.name()]);
     world.add_host(&HostOptions::default());
@@ -182,7 +189,9 @@ fn two_hosts_on_two_engines() {
     let (there, here): (Vec<_>, Vec<_>) = phones.iter().partition(|phone| phone.host == far);
     assert_eq!((here.len(), there.len()), (2, 2), "they are spread");
     // The same ports on both: they are two machines.
-    let ports = |phones: &[&phonefleet_tests::real::Phone]| phones.iter().map(|phone| phone.port).collect::<BTreeSet<_>>();
+    let ports = |phones: &[&phonefleet_tests::real::Phone]| {
+        phones.iter().map(|phone| phone.port).collect::<BTreeSet<_>>()
+    };
     assert_eq!(ports(&here), ports(&there));
     let far_adb = adb::Adb::start(&world.hosts[1].state, network.prefix());
     for phone in &there {
@@ -202,7 +211,8 @@ fn two_hosts_on_two_engines() {
     assert_eq!(world.witness(here[1]), witnesses[1]);
     drop(far_adb);
     until("everything is deleted", Duration::from_secs(120), || {
-        let sagas: Vec<_> = world.devices().iter().map(|device| world.verb(&text(&device["id"]), "delete")).collect();
+        let sagas: Vec<_> =
+            world.devices().iter().map(|device| world.verb(&text(&device["id"]), "delete")).collect();
         if sagas.is_empty() { Ok(()) } else { Err(format!("{sagas:?}")) }
     });
     world.clean();

@@ -1,6 +1,6 @@
 //! Processes and listening ports, as the kernel tells.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 /// One process.
@@ -47,24 +47,37 @@ fn process(pid: u32) -> Option<Process> {
 
 /// TCP ports that something listens on, in this network namespace.
 pub fn listening_ports() -> BTreeSet<u16> {
-    listening_ports_of("self")
+    listeners().into_keys().collect()
 }
 
-/// TCP ports that something listens on, in the network namespace of a process.
-pub fn listening_ports_of(process: &str) -> BTreeSet<u16> {
-    let mut ports = BTreeSet::new();
+/// The same, with the inode of each socket.
+fn listeners() -> BTreeMap<u16, String> {
+    let mut ports = BTreeMap::new();
     for file in ["tcp", "tcp6"] {
-        let text = fs::read_to_string(format!("/proc/{process}/net/{file}")).unwrap_or_default();
+        let text = fs::read_to_string(format!("/proc/self/net/{file}")).unwrap_or_default();
         for line in text.lines().skip(1) {
-            let mut fields = line.split_whitespace();
-            let (local, state) = (fields.nth(1), fields.nth(1));
-            if state == Some("0A")
-                && let Some((_, port)) = local.and_then(|local| local.rsplit_once(':'))
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // Local address, state (0A: listening), inode.
+            if let (Some(local), Some(&"0A"), Some(inode)) = (fields.get(1), fields.get(3), fields.get(9))
+                && let Some((_, port)) = local.rsplit_once(':')
                 && let Ok(port) = u16::from_str_radix(port, 16)
             {
-                ports.insert(port);
+                ports.insert(port, (*inode).to_owned());
             }
         }
     }
     ports
+}
+
+/// The processes that hold a listening port.
+pub fn holders(port: u16) -> Vec<Process> {
+    let Some(inode) = listeners().remove(&port) else { return Vec::new() };
+    let wanted = format!("socket:[{inode}]");
+    let holds = |process: &Process| {
+        let Ok(files) = fs::read_dir(format!("/proc/{}/fd", process.pid)) else { return false };
+        files
+            .flatten()
+            .any(|file| fs::read_link(file.path()).is_ok_and(|link| link.to_string_lossy() == wanted))
+    };
+    processes().into_iter().filter(holds).collect()
 }
