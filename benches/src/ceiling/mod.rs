@@ -5,6 +5,7 @@
 
 pub mod group_commit;
 pub mod outbox;
+pub mod port;
 pub mod saga;
 
 use phonefleet_store::rusqlite::{Connection, Result};
