@@ -12,6 +12,7 @@ use phonefleet_protocol::time::{Clock, Timestamp};
 use phonefleet_store::{ReadError, Store, WriteError, rusqlite};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -43,6 +44,7 @@ pub(crate) struct Context {
     pub clock: Arc<dyn Clock>,
     pub ports: PortPool,
     engine_work: Semaphore,
+    engine_losses: AtomicU64,
     waiting: Mutex<BTreeMap<DeviceId, Reason>>,
 }
 
@@ -64,12 +66,23 @@ impl Context {
             clock,
             ports,
             engine_work: Semaphore::new(ENGINE_WORK),
+            engine_losses: AtomicU64::new(0),
             waiting: Mutex::default(),
         }
     }
 
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The engine went away: what becomes of a container now may be its doing.
+    pub fn engine_was_lost(&self) {
+        self.engine_losses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the engine went away so far.
+    pub fn engine_losses(&self) -> u64 {
+        self.engine_losses.load(Ordering::Relaxed)
     }
 
     /// A turn at the engine, in order of asking.

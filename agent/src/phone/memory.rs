@@ -59,6 +59,8 @@ pub(super) struct Memory {
     pub ports_tested: bool,
     pub erased: bool,
     pub start_seen: bool,
+    /// Losses of the engine that were taken note of.
+    pub engine_losses: u64,
     /// The container whose phone was reached over adb since it runs.
     pub verified: Option<String>,
     pub boot: Option<Boot>,
@@ -82,6 +84,7 @@ impl Memory {
             ports_tested: false,
             erased: false,
             start_seen: false,
+            engine_losses: 0,
             verified: None,
             boot: None,
             shutdown: None,

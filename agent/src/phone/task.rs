@@ -113,10 +113,20 @@ impl DeviceTask {
     /// Asks the engine for the device's container.
     async fn look(&mut self, row: DeviceRow) -> Result<View, Hindrance> {
         let found = self.context.engine.inspect(&container_name(self.device)).await;
-        let found = found.map_err(|error| Hindrance::trouble("ENGINE_UNAVAILABLE", &error))?;
+        let found = found.map_err(|error| {
+            self.context.engine_was_lost();
+            Hindrance::trouble("ENGINE_UNAVAILABLE", &error)
+        })?;
         let stranger = found.as_ref().is_some_and(|found| !self.context.owns(found, self.device));
         let container = found.filter(|_| !stranger);
         let runs = container.as_ref().is_some_and(|container| container.state == ContainerState::Running);
+        // An engine that dies may take a container down that it was starting: that is no
+        // failed boot, and the phone is simply started again.
+        let losses = self.context.engine_losses();
+        if self.memory.engine_losses != losses {
+            self.memory.engine_losses = losses;
+            self.memory.start_seen = false;
+        }
         if runs && row.phase == Phase::Starting {
             self.memory.start_seen = true;
         }

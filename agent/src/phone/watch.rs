@@ -46,7 +46,9 @@ impl Watch {
     pub async fn run(mut self) -> Result<(), String> {
         let mut again = AGAIN_FIRST;
         loop {
-            match self.follow().await {
+            let followed = self.follow().await;
+            self.context.engine_was_lost();
+            match followed {
                 Ok(()) => again = AGAIN_FIRST,
                 Err(Hindrance::Fatal(why)) => return Err(why),
                 Err(Hindrance::Trouble(reason)) => {

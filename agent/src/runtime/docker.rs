@@ -21,7 +21,9 @@ use super::{
     Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, LABEL_HOST,
 };
 use async_trait::async_trait;
-use bollard::models::{ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum};
+use bollard::models::{
+    ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, NetworkDisconnectRequest,
+};
 use bollard::query_parameters as query;
 use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::time::Timestamp;
@@ -192,11 +194,17 @@ impl Engine for Docker {
 
     async fn start(&self, id: &str) -> Result<(), EngineError> {
         self.work(|client| async move {
-            self.own(&client, id).await?;
+            let own = self.own(&client, id).await?;
             match client.start_container(id, None).await {
                 Ok(()) => Ok(()),
                 Err(error) if error::is_paused(&error) => {
                     client.unpause_container(id).await.map_err(|error| error::of_start(&error, id))
+                }
+                Err(error) if error::is_endpoint_left(&error) => {
+                    if let Some(container) = own {
+                        clear_endpoint(&client, &container).await?;
+                    }
+                    Err(error::unavailable(&error))
                 }
                 Err(error) => Err(error::of_start(&error, id)),
             }
@@ -282,6 +290,24 @@ impl Engine for Docker {
             .await?;
         Ok(events::watch(client, host, since))
     }
+}
+
+/// An engine that was killed in mid-start may keep the endpoint of the container that was,
+/// and refuse its name in the network for good. It can be removed by its name, as long as
+/// no container has that; so the container goes too, and is made anew by the next round.
+async fn clear_endpoint(client: &bollard::Docker, container: &Container) -> Result<(), EngineError> {
+    tracing::warn!(container = %container.name, "the engine kept an endpoint of an earlier container; removing both");
+    let options = query::RemoveContainerOptions { force: true, v: true, link: false };
+    match client.remove_container(&container.id, Some(options)).await {
+        Ok(()) => {}
+        Err(error) if error::is_gone_or_going(&error) => {}
+        Err(error) => return Err(error::of_remove(&error)),
+    }
+    let request = NetworkDisconnectRequest { container: container.name.clone(), force: Some(true) };
+    if let Err(error) = client.disconnect_network("bridge", request).await {
+        tracing::warn!(container = %container.name, %error, "its endpoint cannot be removed; restart the engine if this stays");
+    }
+    Ok(())
 }
 
 /// A frozen container can neither be killed nor removed; if this fails the next call says so.

@@ -280,3 +280,20 @@ async fn a_task_that_panics_stops_no_other() {
     world.reach(&wish(2, 2, Wish::Absent)).await;
     world.until_clean().await;
 }
+
+/// An engine that dies takes a phone down in the middle of its boot: that is not the phone's
+/// fault, and no failed boot.
+#[tokio::test(start_paused = true)]
+async fn a_boot_that_the_engine_cut_short_is_begun_again() {
+    let world = World::start().await;
+    let running = wish_with(1, 1, Wish::Running, &["androidboot.phonesim_boot_ms=5000"]);
+    world.controller.desire(&running).await;
+    world.until("its boot", |world| world.machine.phone(device(1))?.is_running().then_some(())).await;
+    sleep(Duration::from_secs(2)).await;
+    world.machine.set_engine_down(true);
+    world.machine.die(device(1), 2);
+    sleep(Duration::from_secs(5)).await;
+    world.machine.set_engine_down(false);
+    assert_eq!(world.answer(&running).await.0, Outcome::Reached);
+    assert_eq!(world.machine.starts(device(1)), 2);
+}

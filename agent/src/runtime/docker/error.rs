@@ -89,6 +89,12 @@ pub(super) fn is_paused(error: &Error) -> bool {
     status(error) == Some(409) && words(error).contains("paused")
 }
 
+/// The engine kept an endpoint of an earlier container of this name when it was killed.
+pub(super) fn is_endpoint_left(error: &Error) -> bool {
+    let text = words(error);
+    text.contains("endpoint with name") && text.contains("already exists in network")
+}
+
 pub(super) fn is_not_running(error: &Error) -> bool {
     match status(error) {
         Some(404) => true,
@@ -258,6 +264,7 @@ mod tests {
         };
         assert!(text.contains("restart the engine"), "{text}");
         assert_eq!(of(404, "No such container: id"), EngineError::NotFound("id".into()));
+        assert!(is_endpoint_left(&answer(403, "endpoint with name x already exists in network bridge")));
         assert!(matches!(
             of(500, "OCI runtime create failed: context canceled: unknown"),
             EngineError::Unavailable(_)
