@@ -177,6 +177,8 @@ impl DeviceTask {
             })
             .await?;
         self.context.ports.quarantine(port, until);
+        // Whatever answers there now is not this phone.
+        self.disconnect_port(port).await;
         Ok(())
     }
 
@@ -351,9 +353,14 @@ impl DeviceTask {
     /// Lets the adb server forget the phone, so that it does not knock at a port that will
     /// be another's. Best effort.
     async fn disconnect(&self, view: &View) {
-        let Some(ports) = view.row.ports else { return };
-        if let Err(error) = self.context.adb.disconnect(self.context.adb_address(ports.adb)).await {
-            tracing::debug!(device = %self.device, %error, "adb could not forget the phone");
+        if let Some(ports) = view.row.ports {
+            self.disconnect_port(ports.adb).await;
+        }
+    }
+
+    async fn disconnect_port(&self, port: u16) {
+        if let Err(error) = self.context.adb.disconnect(self.context.adb_address(port)).await {
+            tracing::debug!(device = %self.device, port, %error, "adb could not forget the phone");
         }
     }
 

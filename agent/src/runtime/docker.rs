@@ -200,9 +200,9 @@ impl Engine for Docker {
                 Err(error) if error::is_paused(&error) => {
                     client.unpause_container(id).await.map_err(|error| error::of_start(&error, id))
                 }
-                Err(error) if error::is_endpoint_left(&error) => {
+                Err(error) if error::is_leftover(&error) => {
                     if let Some(container) = own {
-                        clear_endpoint(&client, &container).await?;
+                        clear_leftovers(&client, &container).await?;
                     }
                     Err(error::unavailable(&error))
                 }
@@ -292,11 +292,11 @@ impl Engine for Docker {
     }
 }
 
-/// An engine that was killed in mid-start may keep the endpoint of the container that was,
-/// and refuse its name in the network for good. It can be removed by its name, as long as
-/// no container has that; so the container goes too, and is made anew by the next round.
-async fn clear_endpoint(client: &bollard::Docker, container: &Container) -> Result<(), EngineError> {
-    tracing::warn!(container = %container.name, "the engine kept an endpoint of an earlier container; removing both");
+/// What is left of a start in which the engine was killed goes with the container, which
+/// is made anew by the next round: under another id, and with an endpoint of its own. The
+/// old endpoint can be removed by its name only while no container has that.
+async fn clear_leftovers(client: &bollard::Docker, container: &Container) -> Result<(), EngineError> {
+    tracing::warn!(container = %container.name, "the engine stumbles over an earlier start; the container is made anew");
     let options = query::RemoveContainerOptions { force: true, v: true, link: false };
     match client.remove_container(&container.id, Some(options)).await {
         Ok(()) => {}
@@ -304,8 +304,12 @@ async fn clear_endpoint(client: &bollard::Docker, container: &Container) -> Resu
         Err(error) => return Err(error::of_remove(&error)),
     }
     let request = NetworkDisconnectRequest { container: container.name.clone(), force: Some(true) };
-    if let Err(error) = client.disconnect_network("bridge", request).await {
-        tracing::warn!(container = %container.name, %error, "its endpoint cannot be removed; restart the engine if this stays");
+    match client.disconnect_network("bridge", request).await {
+        Ok(()) => {}
+        Err(error) if error::words(&error).contains("not found") => {}
+        Err(error) => {
+            tracing::warn!(container = %container.name, %error, "its old endpoint cannot be removed; restart the engine if this stays");
+        }
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ pub(super) fn status(error: &Error) -> Option<u16> {
     }
 }
 
-fn words(error: &Error) -> String {
+pub(super) fn words(error: &Error) -> String {
     if let Error::DockerResponseServerError { message, .. } = error {
         return message.trim().to_owned();
     }
@@ -89,10 +89,13 @@ pub(super) fn is_paused(error: &Error) -> bool {
     status(error) == Some(409) && words(error).contains("paused")
 }
 
-/// The engine kept an endpoint of an earlier container of this name when it was killed.
-pub(super) fn is_endpoint_left(error: &Error) -> bool {
+/// The engine, killed in mid-start, stumbles over what is left of that start, and would for
+/// good: an endpoint of the container's name, or containerd's idea of the container's id.
+pub(super) fn is_leftover(error: &Error) -> bool {
     let text = words(error);
-    text.contains("endpoint with name") && text.contains("already exists in network")
+    let endpoint = text.contains("endpoint with name") && text.contains("already exists in network");
+    let task = text.contains("task ") && text.ends_with(": already exists");
+    endpoint || task || text.ends_with("id already in use")
 }
 
 pub(super) fn is_not_running(error: &Error) -> bool {
@@ -264,7 +267,15 @@ mod tests {
         };
         assert!(text.contains("restart the engine"), "{text}");
         assert_eq!(of(404, "No such container: id"), EngineError::NotFound("id".into()));
-        assert!(is_endpoint_left(&answer(403, "endpoint with name x already exists in network bridge")));
+        for text in [
+            "endpoint with name x already exists in network bridge",
+            "task 19206f8c706d: already exists",
+            "failed to create task for container: id already in use",
+            "id already in use",
+        ] {
+            assert!(is_leftover(&answer(500, text)), "{text}");
+        }
+        assert!(!is_leftover(&answer(500, "Bind for 127.0.0.1:20000 failed: port is already allocated")));
         assert!(matches!(
             of(500, "OCI runtime create failed: context canceled: unknown"),
             EngineError::Unavailable(_)
