@@ -303,6 +303,12 @@ impl DeviceTask {
             return (!left.is_zero()).then(|| left.min(SHUTDOWN_LOOK));
         }
         let address = self.context.adb_address(view.row.ports?.adb);
+        // After a restart of the engine or of this agent the connection may be a dead one: what
+        // was never heard would be waited for in vain.
+        if let Err(error) = self.context.adb.connect(address, SHUTDOWN_COMMAND).await {
+            tracing::warn!(device = %self.device, %error, "cannot be reached to shut down; killing it");
+            return None;
+        }
         let asked = self.context.adb.shell(address, "svc power shutdown", SHUTDOWN_COMMAND).await;
         match asked {
             // An end of the connection or a silence may be the shutdown at work.
