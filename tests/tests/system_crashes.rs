@@ -241,7 +241,7 @@ fn anybody_is_killed_at_random_with_orders_running() {
         for device in &before {
             let id = text(&device["id"]);
             let running = device["status"] == "RUNNING";
-            let verb = match dice.below(if before.len() > 5 { 5 } else { 9 }) {
+            let verb = match dice.below(if before.len() > 6 { 7 } else { 14 }) {
                 0 | 1 => "delete",
                 2 if running => "stop",
                 2 | 3 if !running => "start",

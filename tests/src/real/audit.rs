@@ -167,17 +167,12 @@ impl World {
             .filter_map(|device| device["ports"]["adb"].as_u64()?.try_into().ok())
             .collect();
         if !host.far {
-            // An engine that was killed in mid-start may hold on to a port for good; then the
-            // agent has put it aside, or it was so before this world.
-            let aside: BTreeSet<String> = host
-                .column("SELECT CAST(port AS TEXT) FROM port_lease WHERE state = 'QUARANTINED'")
-                .into_iter()
-                .chain(host.strangers.iter().map(ToString::to_string))
-                .collect();
             let listening: BTreeSet<u16> = process_table::listening_ports()
                 .into_iter()
                 .filter(|port| host.adb_ports.contains(port))
-                .filter(|port| running.contains(port) || !aside.contains(&port.to_string()))
+                // An engine that was killed in mid-start or mid-stop may hold on to a port for
+                // as long as it lives. That is its fault, and for the agent a stranger's port.
+                .filter(|port| running.contains(port) || !host.engine.was_killed())
                 .collect();
             differ(fault, "listening ports", &listening, &running);
             for port in listening.difference(&running) {
@@ -253,7 +248,9 @@ fn adb_entries(host: &Host, running: &BTreeSet<u16>, may: AdbMay) -> Vec<String>
     let expected: BTreeMap<String, String> =
         running.iter().map(|port| (format!("127.0.0.1:{port}"), "device".to_owned())).collect();
     if may == AdbMay::BeOffline {
-        entries.values_mut().for_each(|state| "device".clone_into(state));
+        for state in entries.values_mut() {
+            "device".clone_into(state);
+        }
     }
     if entries == expected {
         return Vec::new();

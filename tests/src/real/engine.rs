@@ -73,7 +73,13 @@ impl Engine {
 
     /// `kill -9`, of its containerd too if asked for. Containers live on.
     pub fn kill(&self, containerd: bool) {
+        std::fs::write(self.folder.join("was-killed"), "").expect("a mark in the engine's folder");
         self.script("kill", if containerd { &["--containerd"] } else { &[] });
+    }
+
+    /// Whether it ever was.
+    pub fn was_killed(&self) -> bool {
+        self.folder.join("was-killed").exists()
     }
 
     /// Starts it again, on the same state.

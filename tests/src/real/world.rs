@@ -12,7 +12,6 @@ use nix::sys::signal::Signal;
 use phonefleet_store::rusqlite::types::FromSql;
 use phonefleet_store::rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -90,8 +89,6 @@ pub struct Host {
     pub local_api: Api,
     /// Its ADB ports.
     pub adb_ports: std::ops::RangeInclusive<u16>,
-    /// Those of them that somebody else held before.
-    pub strangers: BTreeSet<u16>,
     /// Whether it has a network of its own.
     pub far: bool,
 }
@@ -191,7 +188,6 @@ impl World {
             Some((prefix, address)) => (prefix.clone(), self.broker.url_at(address)),
         };
         let first = options.first_port;
-        let strangers = process_table::listening_ports();
         let text = format!(
             "host_id = \"{id}\"\nstate_dir = \"{state}\"\n[mqtt]\nurl = \"{broker}\"\n[runtime]\n\
              image = \"phonefleet/phonesim:dev\"\nallowed_images = {images:?}\ndocker_host = \"{docker}\"\n\
@@ -218,7 +214,6 @@ impl World {
             state,
             local_api: Api { address: local },
             adb_ports: first..=first + 99,
-            strangers,
             far: options.network.is_some(),
             id: id.clone(),
         };
