@@ -1,7 +1,7 @@
 //! The store handle and its writer: group commit, savepoints, and the rules for errors.
 //!
-//! * The batch is whatever queued while the last commit ran: no timer. It is capped at
-//!   [`BATCH_JOBS`] jobs and [`BATCH_TIME`].
+//! * The batch is whatever queues while the last commit and the batch itself run: no timer.
+//!   It is capped at [`BATCH_JOBS`] jobs and [`BATCH_TIME`].
 //! * A job that fails undoes itself only. Savepoints would do that, and copy every page that
 //!   every job touches; so a batch begins without them. When a job fails that has written
 //!   something, the batch is rolled back and the others are run again, now each with a
@@ -146,6 +146,8 @@ impl<N> Deref for Tx<'_, N> {
     }
 }
 
+/// Takes another job from the queue, if one waits.
+type More<'a, N> = &'a mut dyn FnMut() -> Option<Box<dyn Job<N>>>;
 type OnCommit<N> = Arc<dyn Fn(Vec<N>) + Send + Sync>;
 
 /// A queued job whose types are hidden from the writer.
@@ -327,7 +329,7 @@ impl<N: Send + 'static> Store<N> {
         {
             let mut slot = writer.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(open) = slot.as_mut() else { return Err(WriteError::Closed) };
-            if !open.commit_batch(vec![Box::new(TypedJob { job, result: None, answer })]) {
+            if !open.commit_batch(vec![Box::new(TypedJob { job, result: None, answer })], &mut || None) {
                 *slot = None;
             }
         }
@@ -412,24 +414,19 @@ struct Writer<N> {
 impl<N> Writer<N> {
     fn run(&mut self, jobs: &mut mpsc::Receiver<Box<dyn Job<N>>>) {
         while let Some(first) = jobs.blocking_recv() {
-            let mut batch = vec![first];
-            // Whatever queued while the last commit ran. The clock is read in the batch.
-            while batch.len() < BATCH_JOBS {
-                let Ok(job) = jobs.try_recv() else { break };
-                batch.push(job);
-            }
-            if !self.commit_batch(batch) {
+            if !self.commit_batch(vec![first], &mut || jobs.try_recv().ok()) {
                 tracing::error!("the database writer stops: a commit failed and its outcome is unknown");
                 return;
             }
         }
     }
 
-    /// Commits all of `batch`, in several commits if it takes long. `false`: stop.
-    fn commit_batch(&mut self, mut batch: Vec<Box<dyn Job<N>>>) -> bool {
+    /// Commits all of `batch` and what `more` brings meanwhile, in several commits if it
+    /// takes long. `false`: stop.
+    fn commit_batch(&mut self, mut batch: Vec<Box<dyn Job<N>>>, more: More<'_, N>) -> bool {
         let mut guarded = false;
         while !batch.is_empty() {
-            match self.commit_some(&mut batch, &mut guarded) {
+            match self.commit_some(&mut batch, more, &mut guarded) {
                 Commit::Stands => {}
                 Commit::Unknown => return false,
             }
@@ -438,7 +435,12 @@ impl<N> Writer<N> {
     }
 
     /// `guarded`: each job gets a savepoint, because one of this batch has failed before.
-    fn commit_some(&mut self, batch: &mut Vec<Box<dyn Job<N>>>, guarded: &mut bool) -> Commit {
+    fn commit_some(
+        &mut self,
+        batch: &mut Vec<Box<dyn Job<N>>>,
+        more: More<'_, N>,
+        guarded: &mut bool,
+    ) -> Commit {
         if let Err(error) = execute(&self.connection, "BEGIN IMMEDIATE") {
             let failure = Failure::Unavailable(error.to_string());
             tracing::warn!(%error, "the database refused to begin a write");
@@ -448,7 +450,13 @@ impl<N> Writer<N> {
         self.notices.clear();
         let began = Instant::now();
         let mut ran = 0;
-        while ran < batch.len() && (ran == 0 || began.elapsed() < BATCH_TIME) {
+        while ran < BATCH_JOBS && (ran == 0 || began.elapsed() < BATCH_TIME) {
+            if ran == batch.len() {
+                // What queued while the others ran comes along: whoever is answered at once
+                // asks again at once, and would otherwise wait for a commit of its own.
+                let Some(job) = more() else { break };
+                batch.push(job);
+            }
             let end = self.run_job(&mut *batch[ran], *guarded);
             if matches!(end, JobEnd::Fine) {
                 ran += 1;
