@@ -264,6 +264,8 @@ fn heartbeat(
             disk_free_mb: sample.disk_free_mb,
             phones_running: 0,
             outbox_pending: 0,
+            orphan_recorders: 0,
+            recordings: Vec::new(),
         }
     }
 }

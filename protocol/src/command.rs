@@ -2,6 +2,7 @@
 
 use crate::desired::DesiredDevice;
 use crate::item::Item;
+use crate::recording::DesiredRecording;
 use serde::{Deserialize, Serialize};
 
 /// One item of the stream to a host.
@@ -11,6 +12,9 @@ pub enum Command {
     /// What one device shall be.
     #[serde(rename = "device.desire")]
     Desire(DesiredDevice),
+    /// What one recording shall be.
+    #[serde(rename = "recording.desire")]
+    Record(DesiredRecording),
     /// The whole list of desired devices begins; only in a new epoch.
     #[serde(rename = "snapshot.begin")]
     SnapshotBegin {},
@@ -20,12 +24,25 @@ pub enum Command {
         /// Some of the host's desired devices.
         devices: Vec<DesiredDevice>,
     },
+    /// The recordings that the controller takes for active. One that it does not name goes
+    /// on to its own end.
+    #[serde(rename = "snapshot.recordings")]
+    SnapshotRecordings {
+        /// Some of the host's active recordings.
+        recordings: Vec<DesiredRecording>,
+    },
     /// The list is complete: what it did not name is no longer asked for, and parked.
     #[serde(rename = "snapshot.end")]
     SnapshotEnd {},
 }
 
 impl Item for Command {
-    const KINDS: &'static [&'static str] =
-        &["device.desire", "snapshot.begin", "snapshot.devices", "snapshot.end"];
+    const KINDS: &'static [&'static str] = &[
+        "device.desire",
+        "recording.desire",
+        "snapshot.begin",
+        "snapshot.devices",
+        "snapshot.recordings",
+        "snapshot.end",
+    ];
 }

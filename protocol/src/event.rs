@@ -2,6 +2,7 @@
 
 use crate::facts::{DeviceFacts, Reason};
 use crate::item::Item;
+use crate::recording::RecordingFacts;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,14 @@ pub enum Event {
         /// When, by the host's clock.
         at: Timestamp,
     },
+    /// A recording has come to another phase, or was asked for again.
+    #[serde(rename = "recording.changed", rename_all = "camelCase")]
+    RecordingChanged {
+        /// The recording as it now is.
+        facts: RecordingFacts,
+        /// When, by the host's clock.
+        at: Timestamp,
+    },
     /// The host's whole inventory begins; only in a new epoch.
     #[serde(rename = "inventory.begin")]
     InventoryBegin {},
@@ -58,6 +67,12 @@ pub enum Event {
     InventoryDevices {
         /// Some of the host's devices.
         devices: Vec<DeviceFacts>,
+    },
+    /// Another part of the inventory: recordings that run, or whose end is not acknowledged.
+    #[serde(rename = "inventory.recordings")]
+    InventoryRecordings {
+        /// Some of the host's recordings.
+        recordings: Vec<RecordingFacts>,
     },
     /// The inventory is complete: what it did not name is not on the host.
     #[serde(rename = "inventory.end")]
@@ -70,16 +85,25 @@ impl Event {
         match self {
             Self::Answer { .. } => "device.answer",
             Self::Changed { .. } => "device.changed",
+            Self::RecordingChanged { .. } => "recording.changed",
             Self::InventoryBegin {} => "inventory.begin",
             Self::InventoryDevices { .. } => "inventory.devices",
+            Self::InventoryRecordings { .. } => "inventory.recordings",
             Self::InventoryEnd {} => "inventory.end",
         }
     }
 }
 
 impl Item for Event {
-    const KINDS: &'static [&'static str] =
-        &["device.answer", "device.changed", "inventory.begin", "inventory.devices", "inventory.end"];
+    const KINDS: &'static [&'static str] = &[
+        "device.answer",
+        "device.changed",
+        "recording.changed",
+        "inventory.begin",
+        "inventory.devices",
+        "inventory.recordings",
+        "inventory.end",
+    ];
 }
 
 #[cfg(test)]

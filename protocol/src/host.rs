@@ -37,6 +37,24 @@ pub struct HostReport {
     pub machine_memory_mb: u64,
     /// Address at which leased ports are bound.
     pub address: String,
+    /// How the videos of this host can be read.
+    pub content: ContentAccess,
+}
+
+/// How a controller, or its users, get at the videos that a host keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContentAccess {
+    /// The folder of the host's videos, for a controller on the same machine. It holds a file
+    /// `.phonefleet-host` with the host's id, without which nobody reads there.
+    pub directory: String,
+    /// Where the agent serves its videos over HTTP; `None` when it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The key that signs addresses below that URL, hexadecimal; new with every start of the
+    /// agent's database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// A heartbeat on the telemetry topic, every 10 s. May be lost.
@@ -61,6 +79,12 @@ pub struct Heartbeat {
     pub phones_running: u32,
     /// Events written and not yet acknowledged.
     pub outbox_pending: u64,
+    /// Recorder processes of this host that no row knew, since the agent began.
+    #[serde(default)]
+    pub orphan_recorders: u64,
+    /// How far the running recordings have come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recordings: Vec<crate::recording::RecordingProgress>,
 }
 
 /// The retained presence message; the last will says `online: false`.

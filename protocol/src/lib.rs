@@ -21,6 +21,7 @@ pub mod host;
 pub mod id;
 pub mod item;
 pub mod limits;
+pub mod recording;
 pub mod spec;
 pub mod stream;
 pub mod time;

@@ -19,7 +19,7 @@ use phonefleet_controller::store::device::{DeviceRow, Filter};
 use phonefleet_controller::store::saga::SagaRow;
 use phonefleet_controller::store::{self, device as devices, host, quota, saga as sagas};
 use phonefleet_link::memory::MemoryBroker;
-use phonefleet_protocol::host::{Capacity, Heartbeat, HostReport};
+use phonefleet_protocol::host::{Capacity, ContentAccess, Heartbeat, HostReport};
 use phonefleet_protocol::id::{DeviceId, HostId, IdSource, MachineId, SagaId, UserId};
 use phonefleet_protocol::spec::DeviceSpec;
 use phonefleet_protocol::time::Clock;
@@ -440,6 +440,8 @@ async fn run_agent(
             disk_free_mb: 0,
             phones_running: 0,
             outbox_pending: 0,
+            orphan_recorders: 0,
+            recordings: Vec::new(),
         }
     };
     let settings = AgentSettings {
@@ -467,6 +469,7 @@ async fn run_agent(
         machine_cpu_cores: 64,
         machine_memory_mb: 1 << 20,
         address: "127.0.0.1".to_owned(),
+        content: ContentAccess::default(),
     };
     let parts = AgentParts {
         store,

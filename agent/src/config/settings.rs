@@ -6,7 +6,7 @@ use crate::port::PortSettings;
 use crate::runtime::redroid::ContainerSettings;
 use phonefleet_link::mqtt::MqttOptions;
 use phonefleet_link::transport::{Delivery, Outgoing};
-use phonefleet_protocol::host::{Capacity, HostReport};
+use phonefleet_protocol::host::{Capacity, ContentAccess, HostReport};
 use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::topic::Channel;
 use phonefleet_settings::Secret;
@@ -74,6 +74,7 @@ impl Config {
             machine_cpu_cores,
             machine_memory_mb,
             address: self.ports.bind.to_string(),
+            content: ContentAccess::default(),
         }
     }
 }

@@ -70,6 +70,11 @@ impl Domain<Notice> for AgentDomain {
                 }
                 ("snapshot.devices", Ok(()))
             }
+            // Kept until this host can record.
+            Command::Record(_) => return Ok(Applied::Unknown { kind: "recording.desire".to_owned() }),
+            Command::SnapshotRecordings { .. } => {
+                return Ok(Applied::Unknown { kind: "snapshot.recordings".to_owned() });
+            }
             Command::SnapshotEnd {} => ("snapshot.end", desire::end_snapshot(tx, now)?),
         };
         Ok(match done {

@@ -45,6 +45,10 @@ pub fn event(
             }
             Ok(Applied::Done)
         }
+        // Kept until recordings are known here.
+        Event::RecordingChanged { .. } | Event::InventoryRecordings { .. } => {
+            Ok(Applied::Unknown { kind: event.kind().to_owned() })
+        }
         Event::InventoryEnd {} => {
             for mut device in unseen(tx, host)? {
                 lost(engine, tx, &mut device, now)?;

@@ -103,6 +103,8 @@ fn item(command: &Command, about: &str) -> Result<LogItem> {
         Command::Desire(_) => ("device", "device.desire"),
         Command::SnapshotBegin {} => ("host", "snapshot.begin"),
         Command::SnapshotDevices { .. } => ("host", "snapshot.devices"),
+        Command::Record(_) => ("recording", "recording.desire"),
+        Command::SnapshotRecordings { .. } => ("host", "snapshot.recordings"),
         Command::SnapshotEnd {} => ("host", "snapshot.end"),
     };
     let item = command.encode().map_err(crate::store::unreadable)?;

@@ -124,6 +124,8 @@ impl World {
             disk_free_mb: 0,
             phones_running: 0,
             outbox_pending: 0,
+            orphan_recorders: 0,
+            recordings: Vec::new(),
         };
         let settings = Settings {
             machine_id: "machine-1".parse().unwrap(),
