@@ -45,11 +45,11 @@ use tokio::task::JoinSet;
 const TARGET: f64 = 0.8;
 /// Callers on the agent that wait for their commits.
 const PRODUCERS: [u64; 2] = [256, 2048];
-const CEILING_EVENTS: u64 = 150_000;
-const UPSERT_EVENTS: u64 = 100_000;
-const FLEET_EVENTS: u64 = 40_000;
+const CEILING_EVENTS: u64 = 100_000;
+const UPSERT_EVENTS: u64 = 80_000;
+const FLEET_EVENTS: u64 = 30_000;
 const RATE: u64 = 1000;
-const RATE_EVENTS: u64 = 1500;
+const RATE_EVENTS: u64 = 1000;
 
 static AGENT: [Migration; 2] = [
     Migration { number: 1, name: "0001_stream", sql: include_str!("../../migrations/agent/0001_stream.sql") },
@@ -324,7 +324,7 @@ fn main() -> Result<()> {
         let _runtime = runtime.enter();
         outbox::run(scratch.path(), name, &Flow { events, source, texts: Arc::clone(&texts) }, latencies)
     };
-    for round in 0..rounds(5) {
+    for round in 0..rounds(3) {
         report.add("4 KiB + fdatasync /s", flushes_per_second(scratch.path(), Duration::from_millis(500))?);
         let mut number = 0;
         let mut name = || {

@@ -43,10 +43,19 @@ pub const RECEIVER_TABLES: &str = "
     CREATE TABLE event(host INTEGER NOT NULL, seq INTEGER NOT NULL, payload TEXT NOT NULL,
         PRIMARY KEY(host, seq)) WITHOUT ROWID;
     CREATE TABLE device(id INTEGER PRIMARY KEY, newest TEXT NOT NULL, seq INTEGER NOT NULL);";
-const OUTBOX: &str =
+/// The sender's log.
+pub const OUTBOX: &str =
     "CREATE TABLE outbox(seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, payload TEXT NOT NULL);";
 const CURSOR: &str = "CREATE TABLE cursor(host INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
     INSERT INTO cursor VALUES (17, 0);";
+
+/// Puts event `number` into the outbox.
+pub fn append(connection: &Connection, number: u64, payload: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO outbox VALUES (?1, 0, ?2)")?
+        .execute(params![number as i64, payload])
+        .map(|_| ())
+}
 
 /// Applies event `number`: a row of history, and the device's newest.
 pub fn apply(connection: &Connection, number: u64, payload: &str) -> rusqlite::Result<()> {
@@ -204,9 +213,7 @@ fn write(
         while let Some(Order { index, due, durable }) = next {
             number += 1;
             taken += 1;
-            connection
-                .prepare_cached("INSERT INTO outbox VALUES (?1, 0, ?2)")?
-                .execute(params![number as i64, texts[index as usize % texts.len()]])?;
+            append(connection, number, &texts[index as usize % texts.len()])?;
             connection.prepare_cached(CHANGE_DEVICE)?.execute([(number * 7919 % DEVICES) as i64])?;
             if let Some(due) = due {
                 latencies.due(number, due);
