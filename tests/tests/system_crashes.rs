@@ -8,7 +8,7 @@
 use phonefleet_tests::real::audit::AdbMay;
 use phonefleet_tests::real::phone::Witness;
 use phonefleet_tests::real::world::text;
-use phonefleet_tests::real::{HostOptions, Phone, World, WorldOptions, within};
+use phonefleet_tests::real::{HostOptions, Phone, World, WorldOptions, until, within};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -201,6 +201,81 @@ fn the_broker_is_killed_at_each_step() {
 #[test]
 fn the_engine_is_killed_at_each_step() {
     at_each_step(Victim::Engine);
+}
+
+/// An upgrade: both daemons end when they are asked to, and start again.
+#[test]
+fn daemons_that_are_asked_to_end_leave_phones_alone() {
+    let Some(mut world) = world() else { return };
+    let phones = [world.phone("phone-1"), world.phone("phone-2")];
+    world.at_rest();
+    let expected = witnesses(&world, &phones);
+    // An order that has just been accepted goes on behind it.
+    let (creation, created) = world.order(&World::order_body("phone-3", &[]));
+    let agent = world.agent().end(Duration::from_secs(15));
+    let controller = world.controller.end(Duration::from_secs(15));
+    assert!(agent.success() && controller.success(), "agent {agent}, controller {controller}");
+    world.agent().start_again();
+    world.controller.start_again();
+    world.completed(&creation);
+    world.at_rest();
+    assert_eq!(witnesses(&world, &phones), expected);
+    world.do_verb(&created, "delete");
+
+    // Its last will, and its goodbye, are hints only: a host that is silent is told so.
+    world.agent().end(Duration::from_secs(15));
+    let host = world.host().id.clone();
+    until("the host is unreachable", Duration::from_secs(60), || {
+        let host = world.api.get(&format!("/hosts/{host}"));
+        if host["status"] == "UNREACHABLE" { Ok(()) } else { Err(host.to_string()) }
+    });
+    let waits = world.verb(&phones[0].id, "delete");
+    until("the deletion says what it waits for", Duration::from_secs(20), || {
+        let saga = world.saga(&waits);
+        if saga["waitReason"] == "HOST_UNREACHABLE" { Ok(()) } else { Err(saga.to_string()) }
+    });
+    world.agent().start_again();
+    world.completed(&waits);
+    world.at_rest();
+    assert_eq!(witnesses(&world, &phones[1..])["phone-2"], expected["phone-2"]);
+    world.do_verb(&phones[1].id, "delete");
+    world.clean();
+}
+
+/// The agent's database is gone: its phones are found, known again and not touched.
+#[test]
+fn an_agent_without_its_memory_finds_its_phones() {
+    let Some(mut world) = world() else { return };
+    let phones = [world.phone("phone-1"), world.phone("phone-2")];
+    world.at_rest();
+    let expected = witnesses(&world, &phones);
+    world.agent().kill();
+    let state = world.host().state.clone();
+    for entry in std::fs::read_dir(&state).expect("the agent's state").flatten() {
+        if entry.file_name().to_string_lossy().starts_with("agent.db") {
+            std::fs::remove_file(entry.path()).expect("a database file");
+        }
+    }
+    world.agent().start_again();
+    until("the agent has a database again", Duration::from_secs(30), || {
+        if state.join("agent.db").exists() { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    until("the host knows its phones again", Duration::from_secs(60), || {
+        let rows: Vec<_> = world.devices().iter().map(|device| text(&device["status"])).collect();
+        let known: i64 = world.host().row("SELECT count(*) FROM device WHERE phase = 'running'");
+        if rows == ["RUNNING", "RUNNING"] && known == 2 {
+            Ok(())
+        } else {
+            Err(format!("{rows:?}, {known} known"))
+        }
+    });
+    world.at_rest();
+    assert_eq!(witnesses(&world, &phones), expected);
+    assert_eq!(world.getprop(&phones[0], "sys.boot_completed"), "1");
+    for phone in &phones {
+        world.do_verb(&phone.id, "delete");
+    }
+    world.clean();
 }
 
 /// Numbers that look random, the same for the same seed (xorshift64*).

@@ -201,3 +201,35 @@ fn an_engine_that_refuses_to_start_leaves_nothing() {
     assert_rolled_back(&world, &saga, &device, "START_DEVICE", "START_REFUSED");
     world.clean();
 }
+
+/// Recordings are nobody's business yet: a phone whose recorder fails is a good phone, and
+/// what its user sees of the recorder is what was ordered.
+#[test]
+fn a_phone_whose_recorder_fails_is_a_good_phone() {
+    let Some(world) = World::start() else { return };
+    let record = "screenrecord --time-limit 2 /sdcard/x.mp4; echo status $?";
+    let orders: Vec<_> = ["record_refuse", "record_fail", "record_hang"]
+        .map(|fault| {
+            let argument = format!("androidboot.phonesim_fault={fault}");
+            (fault, world.order(&World::order_body(&fault.replace('_', "-"), &[&argument])))
+        })
+        .into();
+    for (fault, (saga, device)) in &orders {
+        world.completed(saga);
+        let phone = world.running_phone(device);
+        world.adb.connect(&phone.address);
+        let command = match *fault {
+            // Deaf to everything but a kill.
+            "record_hang" => "timeout -s KILL 3 screenrecord --time-limit 1 /sdcard/x.mp4; echo status $?",
+            _ => record,
+        };
+        let told = world.adb.shell(&phone.address, command).expect("a shell");
+        let status = if *fault == "record_hang" { "status 137" } else { "status 1" };
+        assert!(told.lines().any(|line| line == status), "{fault}: {told}");
+    }
+    world.at_rest();
+    for (_, (_, device)) in &orders {
+        world.do_verb(device, "delete");
+    }
+    world.clean();
+}
