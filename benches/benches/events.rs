@@ -12,20 +12,18 @@ mod upsert;
 
 use anyhow::{Context, Result, ensure};
 use phonefleet_benches::ceiling::outbox::{self, CHANGE_DEVICE, DEVICES, Flow, SENDER_DEVICES, Source};
+use phonefleet_benches::conversation::{self, converse};
 use phonefleet_benches::disk::{flushes_per_second, scratch};
 use phonefleet_benches::latency::{Latencies, at_rate};
 use phonefleet_benches::load::runtime;
 use phonefleet_benches::report::{Report, rounds};
-use phonefleet_link::conversation::ConversationOptions;
 use phonefleet_link::domain::LogItem;
-use phonefleet_link::{Applied, Conversation, ConversationHandle, Domain, Incoming, MemoryBroker};
+use phonefleet_link::{Applied, ConversationHandle, Domain, MemoryBroker};
 use phonefleet_protocol::event::Event;
 use phonefleet_protocol::facts::{DeviceFacts, Phase, Ports};
-use phonefleet_protocol::host::HostReport;
-use phonefleet_protocol::id::{DeviceId, FleetId, HostId, MachineId, SystemIds, uuid_v7};
+use phonefleet_protocol::id::{DeviceId, FleetId, HostId, uuid_v7};
 use phonefleet_protocol::item::Item;
-use phonefleet_protocol::stream::message::{Introduction, PROTOCOL};
-use phonefleet_protocol::stream::sender::Regression;
+use phonefleet_protocol::stream::message::Introduction;
 use phonefleet_protocol::stream::{Admission, Hello, Notice};
 use phonefleet_protocol::time::{Clock, SystemClock, Timestamp};
 use phonefleet_protocol::topic::Channel;
@@ -61,6 +59,12 @@ const HOST: &str = "host-17";
 
 pub(crate) fn host() -> HostId {
     HOST.parse().expect("a host id")
+}
+
+/// What both ends say of themselves.
+pub(crate) fn introduction() -> Introduction {
+    let fleet = FleetId::try_from("fleet-17".to_owned()).expect("a fleet id");
+    Introduction { fleet_id: Some(fleet), ..conversation::introduction(host()) }
 }
 
 /// The device of an event.
@@ -135,56 +139,6 @@ impl Arrivals {
     }
 }
 
-/// One end of a conversation over the broker, until the tasks are dropped.
-pub(crate) fn converse<N: Send + 'static, D: Domain<N>>(
-    tasks: &mut JoinSet<()>,
-    broker: &MemoryBroker,
-    store: &Store<N>,
-    domain: D,
-    (listens, speaks): (Channel, Channel),
-) -> ConversationHandle {
-    let introduction = Introduction {
-        protocol: PROTOCOL,
-        capabilities: Vec::new(),
-        software: "phonefleet-benches".to_owned(),
-        host_id: host(),
-        machine_id: Some(MachineId::try_from("machine-17".to_owned()).expect("a machine id")),
-        fleet_id: Some(FleetId::try_from("fleet-17".to_owned()).expect("a fleet id")),
-        report: Some(HostReport::default()),
-    };
-    let options = ConversationOptions {
-        peer: host().as_str().to_owned(),
-        send_topic: speaks.of(&host()),
-        introduction,
-        regression: if speaks == Channel::Up { Regression::Replay } else { Regression::Snapshot },
-    };
-    let (transport, mut incoming) = broker.connect(speaks.name(), &[&listens.of(&host())], None);
-    let (conversation, handle) = Conversation::new(
-        options,
-        store.clone(),
-        Arc::new(domain),
-        transport,
-        Arc::new(SystemClock),
-        Arc::new(SystemIds),
-    );
-    tasks.spawn(async move {
-        if let Err(error) = conversation.run().await {
-            eprintln!("a conversation ended: {error}");
-        }
-    });
-    let route = handle.clone();
-    tasks.spawn(async move {
-        while let Some(news) = incoming.recv().await {
-            match news {
-                Incoming::Connected => route.connected(),
-                Incoming::Disconnected { .. } => route.disconnected(),
-                Incoming::Message { payload, .. } => route.message(payload),
-            }
-        }
-    });
-    handle
-}
-
 /// Which controller stands at the other end.
 #[derive(Clone, Copy)]
 enum Receiver {
@@ -226,7 +180,8 @@ async fn product(directory: &Path, name: &str, case: Case<'_>, latencies: &Arc<L
         Receiver::Upsert => upsert::start(&controller, &mut tasks, &broker, &arrivals)?,
         Receiver::Fleet => fleet::start(&controller, &mut tasks, &broker, &arrivals).await?,
     };
-    let speaker = converse(&mut tasks, &broker, &agent, Speaker, (Channel::Down, Channel::Up));
+    let speaker =
+        converse(&mut tasks, &broker, &agent, Speaker, introduction(), (Channel::Down, Channel::Up));
     let status = speaker.clone();
     let _ = handle.set(speaker);
     while !status.status().open {

@@ -89,6 +89,15 @@ impl Report {
         text
     }
 
+    /// One line on a figure that must not be larger.
+    pub fn verdict_at_most(&self, name: &str, most: f64) -> String {
+        match self.rows.iter().find(|row| row.name == name).map(|row| median(&row.values)) {
+            Some(value) if value <= most => format!("reached: {name}: {} (target {most})", figure(value)),
+            Some(value) => format!("MISSED: {name}: {} (target {most})", figure(value)),
+            None => format!("not measured: {name}"),
+        }
+    }
+
     /// One line on a target: what was asked for, and what the rounds gave.
     pub fn verdict(&self, name: &str, target: f64) -> String {
         match self.ratio(name) {

@@ -1,8 +1,9 @@
 //! The real controller's domain, with the devices that the events are about.
 
-use super::{Arrivals, converse, device, host};
+use super::{Arrivals, device, host, introduction};
 use anyhow::Result;
 use phonefleet_benches::ceiling::outbox::DEVICES;
+use phonefleet_benches::conversation::converse;
 use phonefleet_controller::fleet::domain::FleetDomain;
 use phonefleet_controller::saga::{Engine, REGISTRY, RetryPolicy};
 use phonefleet_controller::store::device::{self as devices, DeviceRow, Status};
@@ -152,5 +153,5 @@ pub async fn start(
     let fleet = FleetId::try_from("fleet-17".to_owned())?;
     let domain = FleetDomain { engine, fleet, presence: Duration::from_secs(30) };
     let domain = Counted { domain, applied: AtomicU64::new(0) };
-    Ok(converse(tasks, broker, &store, domain, (Channel::Up, Channel::Down)))
+    Ok(converse(tasks, broker, &store, domain, introduction(), (Channel::Up, Channel::Down)))
 }

@@ -1,8 +1,9 @@
 //! A controller whose applying is the ceiling's, row for row.
 
-use super::{Arrivals, converse};
+use super::{Arrivals, introduction};
 use anyhow::Result;
 use phonefleet_benches::ceiling::outbox::{RECEIVER_TABLES, apply};
+use phonefleet_benches::conversation::converse;
 use phonefleet_link::domain::LogItem;
 use phonefleet_link::{Applied, ConversationHandle, Domain, MemoryBroker};
 use phonefleet_protocol::stream::{Admission, Hello, Notice};
@@ -81,5 +82,5 @@ pub fn start(
             arrivals.committed(*newest);
         }
     })?;
-    Ok(converse(tasks, broker, &store, Upsert::default(), (Channel::Up, Channel::Down)))
+    Ok(converse(tasks, broker, &store, Upsert::default(), introduction(), (Channel::Up, Channel::Down)))
 }

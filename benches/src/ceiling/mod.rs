@@ -6,6 +6,7 @@
 pub mod group_commit;
 pub mod outbox;
 pub mod port;
+pub mod row;
 pub mod saga;
 
 use phonefleet_store::rusqlite::{Connection, Result};
