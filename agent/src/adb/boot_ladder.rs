@@ -75,6 +75,11 @@ impl BootLadder {
         (self.stalled, &self.evidence)
     }
 
+    /// No adbd that is this phone's answers at present.
+    pub fn out_of_reach(&self) -> bool {
+        self.rung <= Rung::Identity
+    }
+
     /// Notes that the container itself does not run, such as a paused one.
     pub fn container_is(&mut self, evidence: &str) {
         self.rung = Rung::Adb;

@@ -246,6 +246,7 @@ impl DeviceTask {
         match started {
             Ok(()) => {
                 self.memory.start_seen = true;
+                self.memory.doubted_since = None;
                 Ok(())
             }
             Err(EngineError::NotFound(_)) => Ok(()),
@@ -283,13 +284,18 @@ impl DeviceTask {
             return Ok(Next::After(wait));
         }
         self.disconnect(view).await;
+        self.kill(container).await?;
+        Ok(Next::Now)
+    }
+
+    pub(super) async fn kill(&mut self, container: &Container) -> Result<(), Hindrance> {
         let killed = {
             let _turn = self.context.engine_turn().await;
             self.context.engine.kill(&container.id).await
         };
         self.memory.container_changed();
         match killed {
-            Ok(()) | Err(EngineError::NotFound(_)) => Ok(Next::Now),
+            Ok(()) | Err(EngineError::NotFound(_)) => Ok(()),
             Err(error) => Err(unavailable(&error)),
         }
     }

@@ -15,6 +15,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 const BOOT_PAUSE: Duration = Duration::from_millis(300);
 /// How long a boot goes on without a look at row and container, should an event be lost.
 const BOOT_SLICE: Duration = Duration::from_secs(3);
+/// Part of the boot's time after which a phone out of reach, whose start is in doubt, is
+/// started again: an engine that dies in mid-start can leave one that runs without a network.
+const DOUBT: u32 = 4;
 /// Between two looks at a phone that runs.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// The next look after one that failed.
@@ -68,15 +71,28 @@ impl DeviceTask {
         }
         if up {
             self.memory.verified = Some(container.id.clone());
+            self.memory.doubted_since = None;
             self.memory.probe_at = Instant::now() + PROBE_EVERY;
             self.memory.misses = 0;
             self.settle(view, Phase::Running).await?;
         } else if Instant::now() >= boot.deadline {
             self.boot_is_over(view, &boot).await?;
+        } else if !frozen && view.row.phase == Phase::Starting && self.starts_in_vain(&boot) {
+            let (rung, evidence) = boot.ladder.stalled();
+            tracing::warn!(device = %self.device, rung = rung.name(), evidence,
+                "out of reach since the engine or this agent was restarted; starting the phone again");
+            self.kill(container).await?;
         } else {
             self.memory.boot = Some(boot);
         }
         Ok(Next::Now)
+    }
+
+    /// The start is in doubt for long enough, and nothing was heard of the phone.
+    fn starts_in_vain(&self, boot: &Boot) -> bool {
+        let patience = self.context.settings.boot_timeout / DOUBT;
+        let doubted = self.memory.doubted_since.is_some_and(|since| since.elapsed() >= patience);
+        doubted && boot.ladder.out_of_reach()
     }
 
     async fn boot_is_over(&mut self, view: &View, boot: &Boot) -> Result<(), Hindrance> {

@@ -59,6 +59,9 @@ pub(super) struct Memory {
     pub ports_tested: bool,
     pub erased: bool,
     pub start_seen: bool,
+    /// Since when the newest start is in doubt: this process did not make it, or the engine
+    /// went away since. What becomes of such a boot may be the engine's doing.
+    pub doubted_since: Option<Instant>,
     /// Losses of the engine that were taken note of.
     pub engine_losses: u64,
     /// The container whose phone was reached over adb since it runs.
@@ -84,6 +87,7 @@ impl Memory {
             ports_tested: false,
             erased: false,
             start_seen: false,
+            doubted_since: Some(now),
             engine_losses: 0,
             verified: None,
             boot: None,

@@ -126,8 +126,9 @@ impl DeviceTask {
         if self.memory.engine_losses != losses {
             self.memory.engine_losses = losses;
             self.memory.start_seen = false;
+            self.memory.doubted_since = Some(Instant::now());
         }
-        if runs && row.phase == Phase::Starting {
+        if runs && row.phase == Phase::Starting && self.memory.doubted_since.is_none() {
             self.memory.start_seen = true;
         }
         let id = container.as_ref().filter(|_| runs).map(|container| container.id.as_str());
