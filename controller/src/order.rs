@@ -14,6 +14,7 @@ use crate::store::saga::SagaRow;
 use crate::store::{Tx, event_outbox, host, saga as sagas};
 use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::id::{DeviceId, HostId, IdSource, SagaId, UserId};
+use phonefleet_protocol::limits::shorten;
 use phonefleet_protocol::spec::{DeviceSpec, FieldFault};
 use phonefleet_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -161,13 +162,27 @@ fn faults(order: &NewDevice) -> Vec<FieldFault> {
             "name must have 1 to 63 letters, digits, '-', '_' or '.', and begin with a letter or digit";
         faults.push(FieldFault::new("/name", detail));
     }
-    let labels_fit = order.labels.len() <= 32
-        && order.labels.iter().all(|(key, value)| (1..=63).contains(&key.len()) && value.len() <= 256);
-    if !labels_fit {
-        let detail = "labels: at most 32, with keys of 1 to 63 and values of at most 256 bytes";
-        faults.push(FieldFault::new("/labels", detail));
+    if order.labels.len() > 32 {
+        faults.push(FieldFault::new("/labels", "at most 32 labels are kept"));
+    }
+    for (key, value) in &order.labels {
+        let sizes = (1..=63).contains(&key.len()) && value.len() <= 256;
+        if !sizes || key.chars().chain(value.chars()).any(deceives) {
+            let pointer = format!("/labels/{}", key.replace('~', "~0").replace('/', "~1"));
+            let detail = "a label has a key of 1 to 63 and a value of at most 256 bytes of UTF-8, without \
+                          control characters and changes of the writing direction";
+            faults.push(FieldFault::new(shorten(&pointer), detail));
+        }
+        if faults.len() > 32 {
+            break; // enough to see
+        }
     }
     faults
+}
+
+/// Characters that make a terminal or a log show something else than there is.
+fn deceives(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What orders of new devices are accepted by.
@@ -186,6 +201,10 @@ impl From<Policy> for Terms {
 }
 
 /// Accepts an order of a new device: spec, quota, host, row and saga, all or nothing.
+///
+/// Of several reasons to refuse, the first is told: fields (400), name (409), quota (403),
+/// room (503). The name goes before quota and room, because it says what those cannot: an
+/// order that is sent again has been accepted before. It would never fit by waiting either.
 pub fn create(
     tx: &mut Tx<'_>,
     terms: impl Into<Terms>,

@@ -33,43 +33,54 @@ pub enum ProviderType {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewDeviceBody {
     /// Its name, unique among its user's devices: 1 to 63 letters, digits, `-`, `_`, `.`.
-    #[schema(example = "phone-1")]
+    #[schema(example = "phone-1", pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
     name: String,
     /// Whose it will be.
-    #[schema(value_type = String, example = "user-1")]
+    #[schema(value_type = String, example = "user-1", pattern = r"^[A-Za-z0-9._:@-]{1,128}$")]
     user_id: UserId,
     /// What it is made by.
     #[allow(dead_code, reason = "there is one provider; the field is checked by being read")]
     provider_type: ProviderType,
     /// Container image; must be on its host's allow-list. Without it, the host's.
+    #[schema(pattern = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}$")]
     image: Option<String>,
     /// Processors, 0.1 to 256. Default 2.
+    #[schema(minimum = 0.1, maximum = 256)]
     cpu_cores: Option<f64>,
     /// Memory limit in MiB, at least 64. Default 4096.
     #[serde(rename = "memoryMB")]
+    #[schema(minimum = 64, maximum = 4_194_304)]
     memory_mb: Option<u64>,
     /// Storage in MiB that quota counts.
     #[serde(rename = "storageMB")]
+    #[schema(minimum = 1, maximum = 1_073_741_824)]
     storage_mb: Option<u64>,
     /// Pixels. Default 720.
+    #[schema(minimum = 16, maximum = 7680)]
     width: Option<u32>,
     /// Pixels. Default 1280.
+    #[schema(minimum = 16, maximum = 7680)]
     height: Option<u32>,
     /// Display density. Default 320.
+    #[schema(minimum = 32, maximum = 1280)]
     dpi: Option<u32>,
     /// Frames a second. Default 30.
+    #[schema(minimum = 1, maximum = 120)]
     fps: Option<u32>,
     /// `guest`, `host` or `auto`. Default `guest`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^(guest|host|auto)$")]
     gpu_mode: Option<GpuMode>,
     /// Further arguments of `/init`: `androidboot.…=…` or `ro.…=…`.
+    #[schema(max_items = 64)]
     boot_args: Option<Vec<String>>,
     /// The host it must be on.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = r"^[a-z0-9-]{1,63}$")]
     host_id: Option<HostId>,
-    /// Refused until templates exist.
+    /// Refused until templates exist, and not described before.
+    #[schema(ignore)]
     template_id: Option<String>,
-    /// Free labels, at most 32.
+    /// Free labels, at most 32: keys of 1 to 63 and values of at most 256 bytes of UTF-8, without
+    /// control characters.
     labels: Option<BTreeMap<String, String>>,
 }
 
@@ -153,7 +164,8 @@ impl From<OrderError> for Problem {
     }
 }
 
-/// Orders a device.
+/// Orders a device. Of several reasons to refuse, the first is told: 400 `INVALID_SPEC`,
+/// 409 `CONFLICT` (the user has a device of this name), 403 `QUOTA_EXCEEDED`, 503 `NO_CAPACITY`.
 #[utoipa::path(
     post,
     path = "/devices",
@@ -222,7 +234,7 @@ pub async fn list(State(api): State<Api>, uri: Uri) -> Result<Answer, Problem> {
         host_id: parameter("hostId", query.host_id.as_deref())?,
         status,
     };
-    let window = Window::new(query.limit.as_deref(), query.cursor)?;
+    let window = Window::new::<DeviceId>(query.limit.as_deref(), query.cursor.as_deref())?;
     let page = api
         .read(move |connection| {
             let rows = table::page(connection, &filter, &window.after, window.rows())?;

@@ -23,7 +23,7 @@ const MOST_ORDERS: usize = 100;
 #[serde(deny_unknown_fields)]
 pub struct BatchBody {
     /// 1 to 100 orders.
-    #[schema(value_type = Vec<NewDeviceBody>)]
+    #[schema(value_type = Vec<NewDeviceBody>, min_items = 1, max_items = 100)]
     devices: Vec<Box<RawValue>>,
 }
 

@@ -41,21 +41,19 @@ fn too_late() -> Problem {
 /// site can make its browser ask too: by a name that leads here (the Host is then that
 /// name), or across sites (the browser then says the Origin).
 fn stranger(headers: &HeaderMap, uri: &Uri) -> Option<Problem> {
-    let host = match headers.get(header::HOST) {
-        Some(value) => value.to_str().ok().map(str::to_owned),
-        None => uri.authority().map(|authority| authority.as_str().to_owned()).or(Some("localhost".into())),
-    };
-    if !host.as_deref().is_some_and(is_this_machine) {
-        let detail = "the Host header must name this machine: 127.0.0.1, [::1] or localhost";
-        return Some(Problem::new(Code::OriginNotAllowed, detail));
+    let refuse = |detail| Some(Problem::new(Code::OriginNotAllowed, detail));
+    // An absolute request line names the host too, and counts for more than the header.
+    let line = uri.authority().is_none_or(|authority| is_this_machine(authority.as_str()));
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let header = hosts.next().is_none_or(|host| host.to_str().is_ok_and(is_this_machine));
+    if !line || !header || hosts.next().is_some() {
+        return refuse("the Host header must name this machine, once: 127.0.0.1, [::1] or localhost");
     }
-    let origin = headers.get(header::ORIGIN)?;
-    let from_here = origin
-        .to_str()
-        .ok()
-        .and_then(|origin| origin.split_once("://"))
-        .is_some_and(|(_, authority)| is_this_machine(authority));
-    (!from_here).then(|| Problem::new(Code::OriginNotAllowed, "pages of other sites may not ask"))
+    let from_here = headers.get_all(header::ORIGIN).iter().all(|origin| {
+        let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        authority.is_some_and(|(_, authority)| is_this_machine(authority))
+    });
+    if from_here { None } else { refuse("pages of other sites may not ask") }
 }
 
 /// Whether `name:port` is a name of the loopback.

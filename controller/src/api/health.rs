@@ -48,11 +48,15 @@ pub async fn alive() -> Result<Answer, Problem> {
 pub async fn ready(State(api): State<Api>) -> Result<Answer, Problem> {
     let mut reasons = Vec::new();
     if !api.handle.directory.is_connected() {
-        reasons.push("no connection to the MQTT broker: orders are accepted, and wait");
+        reasons.push(format!(
+            "no connection to the MQTT broker: phones run on, what was accepted waits, and new devices are \
+             refused with NO_CAPACITY as soon as no host was heard for {} s",
+            api.handle.settings.presence.as_secs()
+        ));
     }
     // An empty transaction goes through the writer and its disk.
     if api.write(|_| Ok(())).await.is_err() {
-        reasons.push("the database cannot be written");
+        reasons.push("the database cannot be written: every change is refused".to_owned());
     }
     if reasons.is_empty() {
         Answer::ok(&Ready { ready: true }, "")

@@ -165,7 +165,7 @@ struct ListQuery {
     responses((status = 200, description = "A page", body = Envelope<Page<HostView>>), Refusals))]
 pub async fn list(State(api): State<Api>, uri: Uri) -> Result<Answer, Problem> {
     let query: ListQuery = query(&uri)?;
-    let window = Window::new(query.limit.as_deref(), query.cursor)?;
+    let window = Window::new::<HostId>(query.limit.as_deref(), query.cursor.as_deref())?;
     let (lost_after, now) = (api.handle.settings.lost_after, api.clock().now());
     let page = api
         .read(move |connection| {

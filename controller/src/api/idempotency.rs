@@ -17,12 +17,18 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use phonefleet_protocol::id::UserId;
 use phonefleet_protocol::time::Timestamp;
+use std::time::Duration;
+use tokio::time::timeout;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The header.
 const HEADER: &str = "idempotency-key";
 /// Longest key, in bytes.
 const KEY_BYTES: usize = 255;
+
+/// Longest time from a call's head to the end of its body: a client that trickles must not
+/// hold a connection and its memory.
+const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// A call with a body: what is needed to carry it out once.
 #[derive(Debug)]
@@ -45,7 +51,15 @@ impl FromRequest<Api> for Call {
         if request.body().size_hint().lower() > BODY_BYTES as u64 {
             return Err(too_large());
         }
-        let body = Bytes::from_request(request, api).await.map_err(|error| refused_body(&error))?;
+        let plain = is_plain(request.headers());
+        let body = match timeout(BODY_TIME, Bytes::from_request(request, api)).await {
+            Ok(body) => body.map_err(|error| refused_body(&error))?,
+            Err(_) => return Err(too_slow()),
+        };
+        if !body.is_empty() && !plain {
+            let detail = "send the body without Content-Encoding: it is not decompressed here";
+            return Err(Problem::new(Code::UnsupportedMediaType, detail));
+        }
         if !body.is_empty() && !json {
             let detail = "send the body with Content-Type: application/json";
             return Err(Problem::new(Code::UnsupportedMediaType, detail));
@@ -64,6 +78,16 @@ fn refused_body(error: &BytesRejection) -> Problem {
     } else {
         Problem::new(Code::InvalidBody, format!("the body did not arrive whole: {error}"))
     }
+}
+
+fn too_slow() -> Problem {
+    let detail = format!("the body did not arrive within {} s; nothing was changed", BODY_TIME.as_secs());
+    Problem::new(Code::RequestTimeout, detail)
+}
+
+/// Whether the body is sent as it is.
+fn is_plain(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONTENT_ENCODING).iter().all(|encoding| encoding == "identity")
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -1,25 +1,68 @@
 //! The description of the API (OpenAPI 3.1), made from the code that answers.
+//!
+//! What every call has in common is added here, so that no call can forget it: the statuses
+//! of refusals ([`STATUSES`]), and the shapes of parameters by their names ([`SHAPES`]).
+//! "make test" holds the daemon to this document: `tests/tests/system_schemathesis.rs`.
 
 use super::problem::{ProblemDocument, ProblemField};
 use super::{device_view, devices, devices_batch, health, hosts, ports, quotas, sagas};
 use axum::Json;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
-use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder, Schema};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
-/// Every answer that is not a success.
+/// Every answer that is not a success; in the document it becomes the statuses of
+/// [`STATUSES`] that fit the call.
 pub struct Refusals;
 
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let response = ResponseBuilder::new()
-            .description("Refused; `code` says why")
-            .content("application/problem+json", Content::new(Some(Ref::from_schema_name("Problem"))))
-            .build();
-        BTreeMap::from([("default".to_owned(), RefOr::T(response))])
+        BTreeMap::from([("default".to_owned(), refusal("Refused; `code` says why"))])
     }
 }
+
+fn refusal(description: &str) -> RefOr<Response> {
+    let document = Content::new(Some(Ref::from_schema_name("Problem")));
+    RefOr::T(
+        ResponseBuilder::new().description(description).content("application/problem+json", document).build(),
+    )
+}
+
+/// To which calls a refusal can happen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    All,
+    /// A thing is named in the path.
+    Named,
+    /// Something is sent along, or may be.
+    Sent,
+}
+
+/// Refusals by status. 500 is none: it would be a fault of the controller.
+const STATUSES: &[(&str, Calls, &str)] = &[
+    ("400", Calls::All, "What was sent is wrong; `pointer` and `errors` name the fields"),
+    ("403", Calls::All, "`QUOTA_EXCEEDED`, or a page of another site is asking"),
+    ("404", Calls::Named, "There is no such thing"),
+    ("408", Calls::Sent, "The body did not arrive in time"),
+    ("409", Calls::Sent, "It does not fit what is there now"),
+    ("413", Calls::Sent, "The body is too large"),
+    ("415", Calls::Sent, "The body is not declared as plain JSON"),
+    ("422", Calls::Sent, "The Idempotency-Key belongs to another body"),
+    ("503", Calls::All, "`NO_CAPACITY`, or the controller cannot work at this moment"),
+];
+
+/// Shapes of parameters: where, name, pattern, and the range of numbers.
+const SHAPES: &[(ParameterIn, &str, &str)] = &[
+    (ParameterIn::Header, "Idempotency-Key", "^[!-~]([ -~]{0,253}[!-~])?$"),
+    (ParameterIn::Path, "userId", "^[A-Za-z0-9._:@-]{1,128}$"),
+    (ParameterIn::Query, "userId", "^[A-Za-z0-9._:@-]{1,128}$"),
+    (ParameterIn::Query, "hostId", "^[a-z0-9-]{1,63}$"),
+    (ParameterIn::Query, "sagaIds", "^[A-Za-z0-9._:@-]{1,128}(,[A-Za-z0-9._:@-]{1,128}){0,199}$"),
+    (ParameterIn::Query, "type", "^(DEVICE_(CREATION|START|STOP|REBOOT|RESET|DELETION))$"),
+];
 
 /// All of it.
 #[derive(OpenApi)]
@@ -52,13 +95,14 @@ impl IntoResponses for Refusals {
         sagas::compensate,
         quotas::limits,
         quotas::set_limits,
+        quotas::reset_limits,
         quotas::usage,
         health::alive,
         health::ready,
         health::metrics,
         document
     ),
-    modifiers(&UniqueNames),
+    modifiers(&UniqueNames, &Common),
     components(schemas(ProblemDocument, ProblemField, device_view::DeviceView, devices::NewDeviceBody)),
     tags(
         (name = "devices", description = "Phones: orders and verbs"),
@@ -86,6 +130,58 @@ impl Modify for UniqueNames {
                 }
             }
         }
+    }
+}
+
+/// What all calls have in common.
+struct Common;
+
+impl Modify for Common {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        for (path, item) in &mut document.paths.paths {
+            let sends = [(&mut item.get, false), (&mut item.delete, false)];
+            let sends = sends.into_iter().chain([(&mut item.post, true), (&mut item.put, true)]);
+            for (operation, sends) in sends {
+                if let Some(operation) = operation {
+                    refuse(operation, path.contains('{'), sends);
+                    shape(operation);
+                }
+            }
+        }
+    }
+}
+
+/// The statuses of refusals, unless the call describes one by itself.
+fn refuse(operation: &mut Operation, named: bool, sends: bool) {
+    let responses = &mut operation.responses.responses;
+    responses.remove("default");
+    for (status, calls, description) in STATUSES {
+        let fits = match calls {
+            Calls::All => true,
+            Calls::Named => named,
+            Calls::Sent => sends,
+        };
+        if fits && !responses.contains_key(*status) {
+            responses.insert((*status).to_owned(), refusal(description));
+        }
+    }
+}
+
+fn shape(operation: &mut Operation) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        let RefOr::T(parameter) = parameter else { continue };
+        let place = |place: &ParameterIn| *place == parameter.parameter_in;
+        let known = SHAPES.iter().find(|(at, name, _)| place(at) && *name == parameter.name);
+        let text = |pattern: &str| ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+        let schema = match (known, parameter.name.as_str()) {
+            (Some((_, _, pattern)), _) => text(pattern),
+            (None, "limit") => ObjectBuilder::new()
+                .schema_type(SchemaType::Type(Type::Integer))
+                .minimum(Some(1))
+                .maximum(Some(super::page::MOST_LIMIT)),
+            _ => continue,
+        };
+        parameter.schema = Some(RefOr::T(Schema::Object(schema.build())));
     }
 }
 

@@ -5,14 +5,13 @@ use axum::extract::Query;
 use axum::http::Uri;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt::Display;
 use std::str::FromStr;
 
 /// Items of a page when nobody says how many.
 const DEFAULT_LIMIT: u32 = 100;
 /// Most items of a page.
 pub const MOST_LIMIT: u32 = 1000;
-/// Longest cursor; ids are shorter.
-const CURSOR_BYTES: usize = 128;
 
 /// One page of a list.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -49,8 +48,9 @@ pub struct Window {
 }
 
 impl Window {
-    /// Checks what a query says.
-    pub fn new(limit: Option<&str>, cursor: Option<String>) -> Result<Self, Problem> {
+    /// Checks what a query says; `K` is the key that the list goes by. A cursor that can be
+    /// no key would otherwise look like the end of the list.
+    pub fn new<K: FromStr + Display>(limit: Option<&str>, cursor: Option<&str>) -> Result<Self, Problem> {
         let limit = match limit {
             None => DEFAULT_LIMIT,
             Some(text) => {
@@ -59,11 +59,10 @@ impl Window {
                 })?
             }
         };
-        let after = cursor.unwrap_or_default();
-        if after.len() > CURSOR_BYTES || !after.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let detail = "cursor must be the nextCursor of an earlier page";
-            return Err(Problem::new(Code::InvalidQuery, detail));
-        }
+        let after = match cursor {
+            None | Some("") => String::new(),
+            Some(text) => text.parse::<K>().map_err(|_| bad_cursor())?.to_string(),
+        };
         Ok(Self { after, limit })
     }
 
@@ -71,6 +70,10 @@ impl Window {
     pub fn rows(&self) -> u32 {
         self.limit + 1
     }
+}
+
+fn bad_cursor() -> Problem {
+    Problem::new(Code::InvalidQuery, "cursor must be the nextCursor of an earlier page of this list")
 }
 
 /// Reads a query string; unknown parameters are an error.
@@ -83,7 +86,7 @@ pub fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
 /// Reads one parameter of a query.
 pub fn parameter<T: FromStr>(name: &str, text: Option<&str>) -> Result<Option<T>, Problem>
 where
-    T::Err: std::fmt::Display,
+    T::Err: Display,
 {
     text.map(str::parse)
         .transpose()

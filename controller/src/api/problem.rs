@@ -37,6 +37,8 @@ pub enum Code {
     MethodNotAllowed,
     /// It does not fit what is there now.
     Conflict,
+    /// The body did not arrive in time.
+    RequestTimeout,
     /// The body is too large.
     PayloadTooLarge,
     /// The body is not declared as JSON.
@@ -82,6 +84,9 @@ impl Code {
                 ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED, "The call has other methods")
             }
             Self::Conflict => ("CONFLICT", StatusCode::CONFLICT, "It does not fit what is there now"),
+            Self::RequestTimeout => {
+                ("REQUEST_TIMEOUT", StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time")
+            }
             Self::PayloadTooLarge => {
                 ("PAYLOAD_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large")
             }

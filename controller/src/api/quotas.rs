@@ -74,39 +74,39 @@ impl QuotaView {
 pub struct QuotaBody {
     /// Devices that exist.
     #[serde(deserialize_with = "named")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, maximum = 9_007_199_254_740_992_u64)]
     max_devices: Option<Option<u64>>,
     /// Devices that run.
     #[serde(deserialize_with = "named")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, maximum = 9_007_199_254_740_992_u64)]
     max_concurrent_devices: Option<Option<u64>>,
     /// Processors of one device.
     #[serde(deserialize_with = "named")]
-    #[schema(value_type = Option<f64>)]
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1_000_000_000)]
     device_cpu_cores: Option<Option<f64>>,
     /// Memory of one device, MiB.
     #[serde(rename = "deviceMemoryMB", deserialize_with = "named")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, maximum = 9_007_199_254_740_992_u64)]
     device_memory_mb: Option<Option<u64>>,
     /// Storage of one device, MiB.
     #[serde(rename = "deviceStorageMB", deserialize_with = "named")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, maximum = 9_007_199_254_740_992_u64)]
     device_storage_mb: Option<Option<u64>>,
     /// Processors of all devices.
     #[serde(deserialize_with = "named")]
-    #[schema(value_type = Option<f64>)]
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1_000_000_000)]
     total_cpu_cores: Option<Option<f64>>,
     /// Memory of all devices, MiB.
     #[serde(rename = "totalMemoryMB", deserialize_with = "named")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, maximum = 9_007_199_254_740_992_u64)]
     total_memory_mb: Option<Option<u64>>,
     /// Storage of all devices, MiB.
     #[serde(rename = "totalStorageMB", deserialize_with = "named")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, maximum = 9_007_199_254_740_992_u64)]
     total_storage_mb: Option<Option<u64>>,
     /// Bytes of recordings.
     #[serde(deserialize_with = "named")]
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, maximum = 9_007_199_254_740_992_u64)]
     recording_bytes: Option<Option<u64>>,
 }
 
@@ -135,13 +135,13 @@ impl QuotaBody {
             if value.flatten().is_some_and(|value| value > LARGEST) {
                 faults.push(FieldFault::new(
                     pointer,
-                    format!("{pointer} must be at most 2^53; null is unlimited"),
+                    format!("{} must be at most 2^53; null is unlimited", &pointer[1..]),
                 ));
             }
         }
         for (pointer, value) in cores {
             if value.flatten().is_some_and(|value| !(0.0..=1e9).contains(&value)) {
-                let detail = format!("{pointer} must be from 0 to 1000000000; null is unlimited");
+                let detail = format!("{} must be from 0 to 1000000000; null is unlimited", &pointer[1..]);
                 faults.push(FieldFault::new(pointer, detail));
             }
         }
@@ -184,7 +184,8 @@ pub async fn limits(State(api): State<Api>, Named(id): Named) -> Result<Answer, 
 
 /// Changes limits of a user. What is taken already stays, also above a new limit.
 #[utoipa::path(put, path = "/quotas/{userId}", tag = "quotas",
-    params(("userId" = String, Path, description = "The user")),
+    params(("userId" = String, Path, description = "The user"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A call with the same key takes effect once")),
     request_body = QuotaBody,
     responses((status = 200, description = "The limits", body = Envelope<QuotaView>), Refusals))]
 pub async fn set_limits(State(api): State<Api>, Named(id): Named, call: Call) -> Result<Answer, Problem> {
@@ -203,6 +204,22 @@ pub async fn set_limits(State(api): State<Api>, Named(id): Named, call: Call) ->
         Answer::ok(&QuotaView::new(&user, policy.limits(tx, &user)?), format!("limits of user {user}"))
     })
     .await
+}
+
+/// Gives a user the default limits again. What is taken already stays, also above them.
+#[utoipa::path(delete, path = "/quotas/{userId}", tag = "quotas",
+    params(("userId" = String, Path, description = "The user")),
+    responses((status = 200, description = "The default limits", body = Envelope<QuotaView>), Refusals))]
+pub async fn reset_limits(State(api): State<Api>, Named(id): Named) -> Result<Answer, Problem> {
+    let user = user_id(&id)?;
+    let (policy, now) = (api.handle.settings.quota, api.clock().now());
+    let view = api
+        .write(move |tx| {
+            table::set_limits(tx, &user, &Limits::default(), now)?;
+            Ok(QuotaView::new(&user, policy.limits(tx, &user)?))
+        })
+        .await?;
+    Answer::ok(&view, "the default limits")
 }
 
 /// What a user takes.

@@ -159,7 +159,7 @@ pub async fn list(State(api): State<Api>, uri: Uri) -> Result<Answer, Problem> {
             Problem::new(Code::InvalidQuery, format!("status must be one of {}", names.join(", ")))
         })?),
     };
-    let window = Window::new(query.limit.as_deref(), query.cursor)?;
+    let window = Window::new::<SagaId>(query.limit.as_deref(), query.cursor.as_deref())?;
     let page = api
         .read(move |connection| {
             let saga_type = query.saga_type.as_deref();
@@ -234,13 +234,9 @@ struct EventsQuery {
 pub async fn events(State(api): State<Api>, Named(id): Named, uri: Uri) -> Result<Answer, Problem> {
     let saga = saga_id(&id)?;
     let query: EventsQuery = query(&uri)?;
-    let window = Window::new(query.limit.as_deref(), query.cursor)?;
-    let after = match window.after.as_str() {
-        "" => 0,
-        text => text.parse().map_err(|_| {
-            Problem::new(Code::InvalidQuery, "cursor must be the nextCursor of an earlier page")
-        })?,
-    };
+    let window = Window::new::<u32>(query.limit.as_deref(), query.cursor.as_deref())?;
+    // Empty on the first page, and otherwise a number.
+    let after = window.after.parse().unwrap_or(0);
     let page = api
         .read(move |connection| {
             if table::find(connection, &saga)?.is_none() {

@@ -52,8 +52,12 @@ async fn each_bad_field_is_named() {
         (json!({"labels": {"a/b~c": 1}}), "/labels/a~1b~0c"),
         (json!({"labels": []}), "/labels"),
         (json!({"labels": many_labels}), "/labels"),
-        (json!({"labels": {"": "x"}}), "/labels"),
-        (json!({"labels": {"a": "x".repeat(257)}}), "/labels"),
+        (json!({"labels": {"": "x"}}), "/labels/"),
+        (json!({"labels": {"a": "x".repeat(257)}}), "/labels/a"),
+        (json!({"labels": {"a/b": "x\u{0}y"}}), "/labels/a~1b"),
+        (json!({"labels": {"a": "\u{1b}[2J"}}), "/labels/a"),
+        (json!({"labels": {"a": "\u{202e}gpj.exe"}}), "/labels/a"),
+        (json!({"labels": {"a\nb": ""}}), "/labels/a\nb"),
         (json!({"bootArgs": "ro.a=b"}), "/bootArgs"),
         (json!({"bootArgs": ["ro.a=b", "init=/bin/sh"]}), "/bootArgs/1"),
         (json!({"bootArgs": ["androidboot.serialno=x"]}), "/bootArgs/0"),
@@ -149,7 +153,137 @@ async fn pages_of_other_sites_may_not_ask() {
     ask("host", "10.0.0.1:30002").await.refused(403, "ORIGIN_NOT_ALLOWED");
     ask("origin", "https://evil.example").await.refused(403, "ORIGIN_NOT_ALLOWED");
     ask("origin", "null").await.refused(403, "ORIGIN_NOT_ALLOWED");
+    // Two names, of which one is ours; a name in the request line; two origins.
+    for (line, headers) in [
+        ("/devices", [("host", "localhost"), ("host", "evil.example")]),
+        ("http://evil.example/devices", [("host", "localhost"), ("x-none", "")]),
+        ("/devices", [("origin", "http://localhost"), ("origin", "http://evil.example")]),
+    ] {
+        let mut request = Request::get(line);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let answer = fixture.send(request.body(Body::empty()).unwrap()).await;
+        answer.refused(403, "ORIGIN_NOT_ALLOWED");
+    }
     assert_eq!(ask("host", "localhost:30002").await.status, 200);
     assert_eq!(ask("host", "[::1]:30002").await.status, 200);
     assert_eq!(ask("origin", "http://127.0.0.1:8080").await.status, 200);
+}
+
+/// A body that trickles, or stops: the call ends, and says why.
+#[tokio::test]
+async fn a_body_that_never_ends_is_not_waited_for() {
+    let fixture = Fixture::new().await;
+    tokio::time::pause();
+    let trickle = futures_util::stream::unfold((), |()| async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        Some((Ok::<_, std::io::Error>(vec![b' ']), ()))
+    });
+    let silence = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let torn = futures_util::stream::iter([Ok(b"{\"name\":".to_vec()), Err(std::io::Error::other("torn"))]);
+    fixture.post_raw("/devices", None, Body::from_stream(trickle)).await.refused(408, "REQUEST_TIMEOUT");
+    fixture.post_raw("/devices", None, Body::from_stream(silence)).await.refused(408, "REQUEST_TIMEOUT");
+    fixture.post_raw("/devices", None, Body::from_stream(torn)).await.refused(400, "INVALID_BODY");
+    tokio::time::resume();
+    assert_eq!(fixture.count("SELECT count(*) FROM device").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packed_body_is_not_unpacked() {
+    let fixture = Fixture::new().await;
+    let send = async |encoding: &str| {
+        let body = order("user-1", "phone-1").to_string();
+        let request = Request::post("/devices")
+            .header("content-type", "application/json")
+            .header("content-encoding", encoding);
+        fixture.send(request.body(Body::from(body)).unwrap()).await
+    };
+    for encoding in ["gzip", "br", "identity, gzip", "\u{e9}"] {
+        send(encoding).await.refused(415, "UNSUPPORTED_MEDIA_TYPE");
+    }
+    assert_eq!(send("identity").await.status, 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cursors_and_limits_that_cannot_be() {
+    let fixture = Fixture::new().await;
+    let (_, saga) = fixture.order("user-1", "phone-1").await;
+    let events = format!("/sagas/{saga}/events");
+    for list in ["/devices", "/hosts", "/sagas", &events] {
+        for query in [
+            "limit=0",
+            "limit=1001",
+            "limit=-1",
+            "limit=1.5",
+            "limit=x",
+            "limit=",
+            "limit=99999999999999999999",
+            "limit=1&limit=2",
+            "limit=%00",
+            "cursor=A%20b",
+            "cursor=%00",
+            "cursor=%ff%fe",
+            "cursor=%27%20OR%201=1--",
+            "cursor=..%2f..%2fetc",
+            "page=2",
+            "a=b&a=b",
+            "%ff=1",
+        ] {
+            fixture.get(&format!("{list}?{query}")).await.refused(400, "INVALID_QUERY");
+        }
+        let long = format!("{list}?cursor={}", "a".repeat(5000));
+        let answer = fixture.get(&long).await;
+        answer.refused(400, "INVALID_QUERY");
+        assert!(answer.bytes.len() < 2500, "a refusal must not give back what was sent");
+        assert_eq!(fixture.get(&format!("{list}?cursor=")).await.status, 200, "the first page");
+    }
+    for query in ["status=RUNNING%00", "status=running", "userId=a%20b", "hostId=A", "userId=", "hostId=%2b"]
+    {
+        fixture.get(&format!("/devices?{query}")).await.refused(400, "INVALID_QUERY");
+    }
+    for id in ["x", "%00", "..%2f..", "%F0%9F%92%A9", "0", "01890000-0000-7000-8000-00000000000g", "%20"] {
+        for (method, path, code) in [
+            ("GET", format!("/devices/{id}"), "DEVICE_NOT_FOUND"),
+            ("DELETE", format!("/devices/{id}"), "DEVICE_NOT_FOUND"),
+            ("POST", format!("/devices/{id}/start"), "DEVICE_NOT_FOUND"),
+            ("GET", format!("/sagas/{id}"), "SAGA_NOT_FOUND"),
+            ("POST", format!("/sagas/{id}/resume"), "SAGA_NOT_FOUND"),
+            ("GET", format!("/hosts/{id}"), "HOST_NOT_FOUND"),
+            ("POST", format!("/hosts/{id}/forget"), "HOST_NOT_FOUND"),
+        ] {
+            let request = Request::builder().method(method).uri(&path).body(Body::empty()).unwrap();
+            fixture.send(request).await.refused(404, code);
+        }
+    }
+    fixture.get("/devices/%ff").await.refused(404, "NOT_FOUND");
+    fixture.get("/nothing").await.refused(404, "NOT_FOUND");
+    for (method, path) in [("PATCH", "/devices"), ("PUT", "/devices/x"), ("GET", "/devices/x/start")] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let answer = fixture.send(request).await;
+        answer.refused(405, "METHOD_NOT_ALLOWED");
+        assert!(answer.headers.contains_key("allow"), "{method} {path}");
+    }
+}
+
+/// 400, 409, 403, 503: the first that fits is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_reasons_the_first_is_told() {
+    let fixture = Fixture::new().await;
+    fixture.order("user-1", "phone-1").await;
+    fixture.put("/quotas/user-1", &json!({"maxDevices": 1})).await.data();
+    fixture.act("/hosts/host-1/cordon").await.data();
+    let mut all = json!({"name": "phone-1", "fps": 0});
+    fixture.post("/devices", &order_with(&all)).await.refused(400, "INVALID_SPEC");
+    all["fps"] = json!(30);
+    all["image"] = json!("not/allowed:1");
+    let refusal = fixture.post("/devices", &order_with(&all)).await.refused(400, "INVALID_SPEC");
+    assert_eq!(refusal["pointer"], "/image");
+    all["image"] = Value::Null;
+    let refusal = fixture.post("/devices", &order_with(&all)).await.refused(409, "CONFLICT");
+    assert_eq!(refusal["pointer"], "/name");
+    all["name"] = json!("phone-2");
+    fixture.post("/devices", &order_with(&all)).await.refused(403, "QUOTA_EXCEEDED");
+    fixture.delete("/quotas/user-1").await.data();
+    fixture.post("/devices", &order_with(&all)).await.refused(503, "NO_CAPACITY");
 }

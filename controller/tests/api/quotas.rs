@@ -35,6 +35,14 @@ async fn limits_change_where_they_are_named() {
     fixture.put("/quotas/user-1", &json!({"totalMemoryMB": null, "maxConcurrentDevices": 8})).await.data();
     let refusal = fixture.post("/devices", &order_with(&json!({"cpuCores": 1}))).await;
     assert_eq!(refusal.refused(403, "QUOTA_EXCEEDED")["limit"], "maxConcurrentDevices");
+
+    // Back to the default, twice, and for somebody who never had another.
+    for user in ["user-1", "user-1", "user-2"] {
+        let reset = fixture.delete(&format!("/quotas/{user}")).await.data();
+        assert_eq!((&reset["maxDevices"], &reset["deviceCpuCores"]), (&json!(5), &Value::Null));
+        assert_eq!(reset, fixture.get(&format!("/quotas/{user}")).await.data());
+    }
+    fixture.delete("/quotas/a%20b").await.refused(400, "INVALID_QUERY");
 }
 
 #[tokio::test(flavor = "multi_thread")]

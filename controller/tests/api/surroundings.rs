@@ -20,6 +20,7 @@ async fn health_tells_living_from_ready() {
     let refusal = fixture.get("/readyz").await.refused(503, "NOT_READY");
     let reasons = refusal["reasons"].as_array().unwrap();
     assert!(reasons.len() == 1 && reasons[0].as_str().unwrap().contains("broker"), "{refusal}");
+    assert!(reasons[0].as_str().unwrap().contains("NO_CAPACITY"), "{refusal}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,6 +100,7 @@ async fn the_description_names_every_call_and_each_is_there() {
         "post /sagas/{id}/compensate",
         "get /quotas/{userId}",
         "put /quotas/{userId}",
+        "delete /quotas/{userId}",
         "get /quotas/{userId}/usage",
         "get /healthz",
         "get /readyz",
