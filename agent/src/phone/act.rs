@@ -6,6 +6,7 @@ use super::plan::Action;
 use super::task::{DeviceTask, Next, View, built_from};
 use super::transition;
 use crate::port::QUARANTINE;
+use crate::recording::desire;
 use crate::runtime::redroid::{container_spec, image_allowed};
 use crate::runtime::{Container, EngineError};
 use crate::store::device::DeviceRow;
@@ -19,6 +20,11 @@ use tokio::time::Instant;
 const SHUTDOWN: Duration = Duration::from_secs(20);
 /// How long the shutdown command itself may take.
 const SHUTDOWN_COMMAND: Duration = Duration::from_secs(5);
+/// How long the end of a phone waits for what records on it: as long as its recorder may
+/// need, killed if need be (10 s, 5 s), and some more to fetch the file.
+const RECORDING: Duration = Duration::from_secs(20);
+/// Between two looks at it; its end wakes the device's task.
+const RECORDING_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at a container that is shutting down.
 const SHUTDOWN_LOOK: Duration = Duration::from_secs(1);
 
@@ -36,6 +42,7 @@ impl DeviceTask {
             Action::Start => self.start(view).await?,
             Action::Boot => return self.boot(view).await,
             Action::Probe => self.probe(view).await?,
+            Action::FinishRecording => return self.finish_recording().await,
             Action::Stop { graceful } => return self.stop(view, graceful).await,
             Action::RemoveContainer => self.remove_container(view).await?,
             Action::EraseData => {
@@ -254,6 +261,12 @@ impl DeviceTask {
             Err(fault @ EngineError::ImageMissing(_)) => {
                 self.fail(view, Reason::new("IMAGE_MISSING", fault.to_string()), false).await
             }
+            // An engine that died in the middle of a start stumbles over what is left of it, in
+            // words of every kind. Once: a container that was made anew is in no doubt.
+            Err(fault @ EngineError::Refused(_)) if self.memory.doubted_since.take().is_some() => {
+                tracing::warn!(device = %self.device, %fault, "the start was in doubt; the container is made anew");
+                self.remove_container(view).await
+            }
             Err(fault @ (EngineError::Refused(_) | EngineError::NameTaken(_))) => {
                 self.fail(view, Reason::new("START_REFUSED", fault.to_string()), false).await
             }
@@ -271,12 +284,24 @@ impl DeviceTask {
         self.quarantine(view, ports.adb, started).await
     }
 
+    /// Asks what records on the phone to end; its task does it, and wakes this one.
+    async fn finish_recording(&mut self) -> Result<Next, Hindrance> {
+        let (device, now) = (self.device, self.context.now());
+        let ends_by = *self.memory.recording_ends_by.get_or_insert_with(|| Instant::now() + RECORDING);
+        let waits = self.context.write(move |tx| desire::end_for_device(tx, device, now)).await?;
+        if !waits {
+            return Ok(Next::Now);
+        }
+        let left = ends_by.saturating_duration_since(Instant::now());
+        Ok(Next::After(if left.is_zero() { RECORDING_LOOK } else { left.min(RECORDING_LOOK) }))
+    }
+
     async fn stop(&mut self, view: &View, graceful: bool) -> Result<Next, Hindrance> {
         let Some(container) = &view.container else { return Ok(Next::Now) };
         if !matches!(view.row.phase, Phase::Stopping | Phase::Error) {
             let question = view.question;
-            let stopping = move |row: &mut DeviceRow| row.phase = Phase::Stopping;
-            if !self.context.write(move |tx| transition::update(tx, question, stopping)).await? {
+            let ready = self.memory.recording_ends_by.is_some();
+            if !self.context.write(move |tx| transition::stopping(tx, question, ready)).await? {
                 return Ok(Next::Now);
             }
         }
@@ -332,9 +357,9 @@ impl DeviceTask {
     async fn remove_container(&mut self, view: &View) -> Result<(), Hindrance> {
         let Some(container) = &view.container else { return Ok(()) };
         let question = view.question;
-        let stopping = move |row: &mut DeviceRow| row.phase = Phase::Stopping;
+        let ready = self.memory.recording_ends_by.is_some();
         if view.row.phase != Phase::Stopping
-            && !self.context.write(move |tx| transition::update(tx, question, stopping)).await?
+            && !self.context.write(move |tx| transition::stopping(tx, question, ready)).await?
         {
             return Ok(());
         }
