@@ -5,15 +5,19 @@ use crate::host::Kernel;
 use crate::link::domain::AgentDomain;
 use crate::link::presence::Speaker;
 use crate::link::route;
-use crate::phone::context::Context;
+use crate::phone::context::{Context, Edges};
 use crate::phone::supervisor::Supervisor;
 use crate::phone::watch::Watch;
 use crate::port::PortPool;
 pub use crate::port::PortSettings;
+use crate::recording::supervisor::Supervisor as RecordingSupervisor;
+use crate::recording::tally::Tally;
+use crate::recording::{Recorder, RecordingSettings, Videos};
 use crate::runtime::Engine;
 use crate::runtime::redroid::ContainerSettings;
 use crate::status::{Board, LinkState, Part, Snapshot, StatusSource};
 use crate::store::port_lease::{self, Holder, PortLease};
+use crate::store::recording::{self, RecordingRow};
 use crate::store::{AgentStore, CONTROLLER, Notice, device, meta, outbox};
 use async_trait::async_trait;
 use phonefleet_link::conversation::{begin_log, reapply_known};
@@ -23,14 +27,15 @@ use phonefleet_link::{
     Conversation, ConversationError, ConversationHandle, ConversationOptions, ConversationStatus, Domain,
 };
 use phonefleet_protocol::command::Command;
-use phonefleet_protocol::facts::Reason;
+use phonefleet_protocol::facts::{DeviceFacts, Reason};
 use phonefleet_protocol::host::{Heartbeat, HostReport};
 use phonefleet_protocol::id::{DeviceId, FleetId, IdSource, MachineId};
 use phonefleet_protocol::item::Item;
+use phonefleet_protocol::recording::{RecordingFacts, RecordingProgress};
 use phonefleet_protocol::stream::Epoch;
 use phonefleet_protocol::stream::message::{Introduction, PROTOCOL};
 use phonefleet_protocol::stream::sender::Regression;
-use phonefleet_protocol::time::Clock;
+use phonefleet_protocol::time::{Clock, Timestamp};
 use phonefleet_protocol::topic::Channel;
 use phonefleet_store::stream_log::EVENT_OUTBOX;
 use phonefleet_store::{Store, rusqlite};
@@ -62,6 +67,8 @@ pub struct Settings {
     pub answer_deadline: Duration,
     /// How long acknowledged events are kept.
     pub retention: Retention,
+    /// How long videos are kept, and how much room they leave.
+    pub recording: RecordingSettings,
 }
 
 /// Everything that is replaceable, each real or simulated.
@@ -74,6 +81,10 @@ pub struct Parts {
     pub adb: Arc<dyn Adb>,
     /// The machine.
     pub kernel: Arc<dyn Kernel>,
+    /// Recorders on phones.
+    pub recorder: Arc<dyn Recorder>,
+    /// The videos that the host keeps.
+    pub videos: Arc<dyn Videos>,
     /// The sending half of the broker connection.
     pub transport: Arc<dyn Transport>,
     /// What comes from the broker; subscribed to the host's `down` topic.
@@ -84,8 +95,8 @@ pub struct Parts {
     pub ids: Arc<dyn IdSource>,
     /// The host's description in the first hello; [`AgentHandle::set_report`] replaces it.
     pub report: HostReport,
-    /// Processor, memory and disk for a heartbeat. `phones_running` and `outbox_pending`
-    /// are filled in by the agent.
+    /// Processor, memory and disk for a heartbeat. The agent fills in what it knows itself:
+    /// phones, outbox, recordings.
     pub heartbeat: Arc<dyn Fn() -> Heartbeat + Send + Sync>,
 }
 
@@ -157,12 +168,16 @@ impl StatusSource for AgentHandle {
     async fn snapshot(&self) -> Result<Snapshot, String> {
         let read = self.shared.store.read(|connection| {
             let devices = device::all(connection)?.iter().map(device::DeviceRow::facts).collect();
-            Ok((devices, outbox::pending(connection)?, port_lease::all(connection)?))
+            let recordings = recording::active(connection)?.iter().map(RecordingRow::facts).collect();
+            Ok((devices, recordings, outbox::pending(connection)?, port_lease::all(connection)?))
         });
         let read = timeout(Duration::from_secs(1), read).await;
         let read = read.map_err(|_| "the database does not answer".to_owned())?;
-        let (devices, (outbox_pending, outbox_oldest), ports) = read.map_err(|error| error.to_string())?;
+        let read = read.map_err(|error| error.to_string())?;
+        let (devices, recordings, (outbox_pending, outbox_oldest), ports): Rows = read;
         let now = self.shared.clock.now();
+        let tally = self.shared.running.get().map(|running| Arc::clone(&running.context.tally));
+        let tally = tally.unwrap_or_default();
         let leased = ports.iter().filter(|lease| matches!(lease.holder, Holder::Leased(_))).count();
         let quarantined = ports
             .iter()
@@ -174,6 +189,8 @@ impl StatusSource for AgentHandle {
             outbox_oldest,
             ports_leased: leased as u64,
             ports_quarantined: quarantined as u64,
+            recordings: progress(recordings, &tally.progress()),
+            recording_counts: tally.counts(),
         })
     }
 
@@ -193,6 +210,16 @@ impl StatusSource for AgentHandle {
             last_error: status.last_error,
         })
     }
+}
+
+/// Devices, active recordings, what is pending since when, ports.
+type Rows = (Vec<DeviceFacts>, Vec<RecordingFacts>, (u64, Option<Timestamp>), Vec<PortLease>);
+
+/// Recordings with the size that each has reached.
+fn progress(recordings: Vec<RecordingFacts>, progress: &[RecordingProgress]) -> Vec<RecordingFacts> {
+    let reached = |id| progress.iter().find(|known| known.recording_id == id).map(|known| known.bytes);
+    let fill = |facts: RecordingFacts| RecordingFacts { bytes: reached(facts.recording_id), ..facts };
+    recordings.into_iter().map(fill).collect()
 }
 
 /// How a part of the agent ended.
@@ -259,7 +286,13 @@ impl Agent {
         let context = Arc::new(Context::new(
             Arc::clone(&settings),
             store.clone(),
-            (parts.engine, parts.adb, parts.kernel),
+            Edges {
+                engine: parts.engine,
+                adb: parts.adb,
+                kernel: parts.kernel,
+                recorder: parts.recorder,
+                videos: parts.videos,
+            },
             Arc::clone(&parts.clock),
             PortPool::new(settings.ports.clone(), &opened.leases),
         ));
@@ -278,15 +311,18 @@ impl Agent {
             instance: settings.instance.clone(),
             transport: parts.transport,
             store: store.clone(),
-            heartbeat: parts.heartbeat,
+            heartbeat: with_recordings(parts.heartbeat, Arc::clone(&context.tally)),
         });
         let (connected, connection) = watch::channel(0);
         let mut rooms: JoinSet<(&'static str, Ended)> = JoinSet::new();
         rooms.spawn(async move { ("conversation", conversation.run().await.map_err(AgentError::from)) });
         let grew = handle.clone();
+        let (hint, hints) = mpsc::unbounded_channel();
+        let recordings = RecordingSupervisor::new(Arc::clone(&context));
+        rooms.spawn(async move { ("recordings", recordings.run(hints).await.map_err(AgentError::Store)) });
         let supervisor = Supervisor::new(context);
         rooms.spawn(async move {
-            let ended = supervisor.run(notices, move || grew.log_grew()).await;
+            let ended = supervisor.run(notices, move || grew.log_grew(), hint).await;
             ("reconciler", ended.map_err(AgentError::Store))
         });
         rooms.spawn(async move { ("engine watch", watcher.run().await.map_err(AgentError::Store)) });
@@ -322,6 +358,18 @@ impl Agent {
             }
         }
     }
+}
+
+/// A heartbeat that tells of recordings, too.
+fn with_recordings(
+    beat: Arc<dyn Fn() -> Heartbeat + Send + Sync>,
+    tally: Arc<Tally>,
+) -> Arc<dyn Fn() -> Heartbeat + Send + Sync> {
+    Arc::new(move || Heartbeat {
+        orphan_recorders: tally.counts().orphans,
+        recordings: tally.progress(),
+        ..beat()
+    })
 }
 
 /// What an agent starts from.

@@ -29,6 +29,8 @@ pub const UNSET: &[(&str, &str)] = &[
     ("capacity.cpu_cores", "unlimited"),
     ("capacity.memory_mb", "unlimited"),
     ("runtime.docker_host", "DOCKER_HOST, or unix:///var/run/docker.sock"),
+    ("content.listen", "videos are not served"),
+    ("content.advertise_url", "videos are not served"),
     ("mqtt.username", "no login"),
     ("mqtt.password", "no login"),
     ("mqtt.ca_file", "the system's root certificates"),
@@ -54,6 +56,10 @@ pub struct Config {
     pub capacity: Capacity,
     /// Starting phones.
     pub boot: Boot,
+    /// Videos.
+    pub recording: Recording,
+    /// Serving videos.
+    pub content: Content,
     /// The agent's own HTTP API.
     pub local_api: LocalApi,
 }
@@ -68,6 +74,8 @@ impl Default for Config {
             ports: Ports::default(),
             capacity: Capacity::default(),
             boot: Boot::default(),
+            recording: Recording::default(),
+            content: Content::default(),
             local_api: LocalApi::default(),
         }
     }
@@ -199,6 +207,32 @@ impl Default for Boot {
     fn default() -> Self {
         Self { timeout_seconds: 120 }
     }
+}
+
+/// `[recording]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recording {
+    /// How long videos are kept; 1 to 3650 days.
+    pub keep_days: u32,
+    /// Nothing more is recorded when less than this would stay free.
+    pub min_free_mb: u64,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self { keep_days: 7, min_free_mb: 512 }
+    }
+}
+
+/// `[content]`; unset, videos are read by a controller on this machine only.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Content {
+    /// Where videos are served over HTTP, to whoever has a signed address.
+    pub listen: Option<SocketAddr>,
+    /// How others reach it: `http://host:port`, or that of a proxy in front of it.
+    pub advertise_url: Option<String>,
 }
 
 /// `[local_api]`

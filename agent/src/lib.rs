@@ -9,6 +9,7 @@ pub mod local_api;
 pub mod metrics;
 pub mod phone;
 pub mod port;
+pub mod recording;
 pub mod runtime;
 pub mod status;
 pub mod store;

@@ -6,6 +6,7 @@
 
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
+use phonefleet_agent::adb::Adb;
 use phonefleet_agent::adb::ledger::StoreLedger;
 use phonefleet_agent::adb::server::{self, Server};
 use phonefleet_agent::agent::{Agent, AgentHandle, Parts, Settings};
@@ -16,6 +17,8 @@ use phonefleet_agent::host::resources::{self, Resources};
 use phonefleet_agent::link::presence::presence;
 use phonefleet_agent::local_api::{self, LocalApi, client};
 use phonefleet_agent::metrics::Metrics;
+use phonefleet_agent::recording::device::AdbRecorder;
+use phonefleet_agent::recording::video::HostVideos;
 use phonefleet_agent::runtime::Engine;
 use phonefleet_agent::runtime::docker::Docker;
 use phonefleet_agent::status::{Board, Identity, Overview, Part};
@@ -153,6 +156,12 @@ async fn serve(
     let docker = Arc::new(Docker::new(&checked.engine_socket, checked.host.clone()));
     let ledger = Arc::new(StoreLedger(store.store.clone()));
     let adb = Server::new(server::Options::new(&config.state_dir), ledger, board.clone());
+    let client: Arc<dyn Adb> = Arc::new(adb.client());
+    let videos = Arc::new(HostVideos::new(&config.state_dir, Arc::clone(&client)));
+    if let Err(error) = videos.prepare(&checked.host) {
+        // Tried again with each recording; only a controller on this machine misses the mark.
+        tracing::warn!(%error, folder = %videos.folder().display(), "the folder of videos cannot be made");
+    }
     let will = presence(&checked.host, &instance, false);
     let mqtt_options = config.mqtt_options(&checked.host, &instance, will);
     let (transport, incoming) = mqtt::connect(mqtt_options).context("[mqtt]")?;
@@ -166,12 +175,15 @@ async fn serve(
         boot_timeout: Duration::from_secs(config.boot.timeout_seconds),
         answer_deadline: Duration::from_secs(60),
         retention: phonefleet_link::retention::Retention::default(),
+        recording: config.recording_settings(),
     };
     let report = config.report(resources.cpu_cores(), resources.memory_mb());
     let parts = Parts {
         store,
         engine: Arc::clone(&docker) as _,
-        adb: Arc::new(adb.client()),
+        adb: Arc::clone(&client),
+        recorder: Arc::new(AdbRecorder::new(Arc::clone(&client))),
+        videos: videos as _,
         kernel: Arc::new(Machine::new(&config.state_dir)),
         transport,
         incoming,

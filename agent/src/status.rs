@@ -3,10 +3,12 @@
 //! Parts report to the [`Board`], the agent is the [`StatusSource`], and the [`Overview`] puts
 //! both together for `local_api` and `metrics`. Nothing here decides anything.
 
+use crate::recording::tally::Counts;
 use async_trait::async_trait;
 use phonefleet_protocol::facts::{DeviceFacts, Reason};
 use phonefleet_protocol::host::Capacity;
 use phonefleet_protocol::id::DeviceId;
+use phonefleet_protocol::recording::RecordingFacts;
 use phonefleet_protocol::time::{Clock, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -105,7 +107,7 @@ impl Board {
 }
 
 /// What the reconciler and the store know; shown by `/status` and `/metrics`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Snapshot {
     /// Every device that this host has.
@@ -118,6 +120,10 @@ pub struct Snapshot {
     pub ports_leased: u64,
     /// Ports that something else holds, kept out of leasing.
     pub ports_quarantined: u64,
+    /// Recordings that are not over, with the size that each has reached.
+    pub recordings: Vec<RecordingFacts>,
+    /// Numbers about recordings since this agent began.
+    pub recording_counts: Counts,
 }
 
 /// How the conversation with the controller stands.
@@ -283,6 +289,22 @@ impl fmt::Display for Status {
                 write!(out, " {reason}")?;
             }
             writeln!(out)?;
+        }
+        for recording in &snapshot.recordings {
+            write!(
+                out,
+                "  recording {} of {} {:<9}",
+                recording.recording_id,
+                recording.device_id,
+                recording.phase.name()
+            )?;
+            if let Some(since) = recording.started_at {
+                write!(out, " since {since}")?;
+            }
+            writeln!(out, " {} bytes", recording.bytes.unwrap_or(0))?;
+        }
+        if snapshot.recording_counts.orphans > 0 {
+            writeln!(out, "{} recorders without a row were ended", snapshot.recording_counts.orphans)?;
         }
         Ok(())
     }

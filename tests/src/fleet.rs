@@ -7,9 +7,11 @@
 use crate::simulation::adb::SimulatedAdb;
 use crate::simulation::engine::SimulatedEngine;
 use crate::simulation::kernel::SimulatedKernel;
+use crate::simulation::recorder::{SimulatedRecorder, SimulatedVideos};
 use crate::simulation::time::{SeededIds, VirtualClock};
 use crate::simulation::{CrashPoint, Machine};
 use phonefleet_agent::agent::{Agent, Parts as AgentParts, PortSettings, Settings as AgentSettings};
+use phonefleet_agent::recording::RecordingSettings;
 use phonefleet_agent::runtime::Privilege;
 use phonefleet_agent::runtime::redroid::ContainerSettings;
 use phonefleet_controller::controller::{Controller, Handle, Parts, Settings, Signals};
@@ -459,6 +461,7 @@ async fn run_agent(
         boot_timeout: Duration::from_secs(30),
         answer_deadline: Duration::from_secs(60),
         retention: phonefleet_link::retention::Retention::default(),
+        recording: RecordingSettings::default(),
     };
     let report = HostReport {
         capacity: options.capacity.clone(),
@@ -475,6 +478,8 @@ async fn run_agent(
         store,
         engine: Arc::new(SimulatedEngine::new(machine.clone(), crash.clone())),
         adb: Arc::new(SimulatedAdb::new(machine.clone())),
+        recorder: Arc::new(SimulatedRecorder::new(machine.clone(), crash.clone())),
+        videos: Arc::new(SimulatedVideos::new(machine.clone(), crash.clone())),
         kernel: Arc::new(SimulatedKernel::new(machine, crash)),
         transport,
         incoming,

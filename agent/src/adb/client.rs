@@ -5,6 +5,7 @@
 //!   host:connect:ADDRESS, host:devices ◀── 4 hex digits, text
 //!   host:transport:SERIAL, then shell,v2,raw:COMMAND on the same connection:
 //!   ──▶◀── packets: id (1 byte), length (4 bytes, little-endian), data
+//!   or sync: ──▶ RECV, length, path    ◀── DATA, length, data … DONE | FAIL, length, text
 //! ```
 //!
 //! No `adb` program is started for this: any of those would start a server of its own when
@@ -33,6 +34,9 @@ const PASSING: Duration = Duration::from_secs(2);
 const OUTPUT_BYTES: usize = 64 * 1024;
 /// No packet of the shell protocol is longer than adb's own largest payload.
 const PACKET_BYTES: u32 = 1024 * 1024;
+
+/// A piece of a file in the sync protocol has at most 64 KiB (AOSP `file_sync_protocol.h`).
+const SYNC_BYTES: u32 = 64 * 1024;
 
 const PACKET_STDOUT: u8 = 1;
 const PACKET_STDERR: u8 = 2;
@@ -67,6 +71,17 @@ impl Client {
             .filter_map(|line| line.split_once('\t'))
             .find(|(found, _)| *found == serial)
             .map(|(_, state)| state.trim().to_owned()))
+    }
+
+    /// A connection to one device.
+    async fn transport(&self, address: SocketAddr, deadline: Duration) -> Result<Connection, AdbError> {
+        let transport = async {
+            let mut connection = Connection::open(&self.socket).await?;
+            connection.request(&format!("host:transport:{address}")).await?;
+            Ok(connection)
+        };
+        let patience = SERVER_ANSWER.min(deadline);
+        timeout(patience, transport).await.unwrap_or_else(|_| Err(silent(patience)))
     }
 
     /// One request with one text as its answer.
@@ -141,16 +156,27 @@ impl Adb for Client {
         deadline: Duration,
     ) -> Result<ShellOutput, AdbError> {
         let end = Instant::now() + deadline;
-        let transport = async {
-            let mut connection = Connection::open(&self.socket).await?;
-            connection.request(&format!("host:transport:{address}")).await?;
-            Ok(connection)
-        };
-        let patience = SERVER_ANSWER.min(deadline);
-        let mut connection = timeout(patience, transport).await.unwrap_or_else(|_| Err(silent(patience)))?;
+        let mut connection = self.transport(address, deadline).await?;
         let session = async {
             connection.request(&format!("shell,v2,raw:{command}")).await?;
             connection.shell_output().await
+        };
+        timeout_at(end, session).await.unwrap_or(Err(AdbError::Timeout(deadline)))
+    }
+
+    async fn pull(
+        &self,
+        address: SocketAddr,
+        path: &str,
+        mut file: tokio::fs::File,
+        limit: u64,
+        deadline: Duration,
+    ) -> Result<Option<u64>, AdbError> {
+        let end = Instant::now() + deadline;
+        let mut connection = self.transport(address, deadline).await?;
+        let session = async {
+            connection.request("sync:").await?;
+            connection.receive(path, &mut file, limit).await
         };
         timeout_at(end, session).await.unwrap_or(Err(AdbError::Timeout(deadline)))
     }
@@ -260,6 +286,55 @@ impl Connection {
         }
     }
 
+    /// One file by the sync protocol, up to `limit` bytes of it.
+    async fn receive(
+        &mut self,
+        path: &str,
+        file: &mut tokio::fs::File,
+        limit: u64,
+    ) -> Result<Option<u64>, AdbError> {
+        let length = u32::try_from(path.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let request = [b"RECV", &length[..], path.as_bytes()].concat();
+        self.stream.write_all(&request).await.map_err(|error| device_gone(&error))?;
+        let mut bytes = 0;
+        let mut buffer = vec![0; SYNC_BYTES as usize];
+        loop {
+            let mut id = [0; 4];
+            self.stream.read_exact(&mut id).await.map_err(|error| device_gone(&error))?;
+            let length = self.stream.read_u32_le().await.map_err(|error| device_gone(&error))?;
+            if &id == b"DONE" {
+                file.flush().await.map_err(|error| no_room(&error))?;
+                return Ok(Some(bytes));
+            }
+            if length > SYNC_BYTES {
+                return Err(AdbError::Offline(format!("the device sent {length} bytes at once, which none does")));
+            }
+            let data = &mut buffer[..length as usize];
+            self.stream.read_exact(data).await.map_err(|error| device_gone(&error))?;
+            match &id {
+                b"DATA" => {
+                    let room = usize::try_from(limit - bytes).unwrap_or(usize::MAX);
+                    let taken = &data[..data.len().min(room)];
+                    file.write_all(taken).await.map_err(|error| no_room(&error))?;
+                    bytes += taken.len() as u64;
+                    if bytes == limit {
+                        file.flush().await.map_err(|error| no_room(&error))?;
+                        return Ok(Some(bytes));
+                    }
+                }
+                b"FAIL" => {
+                    let words = String::from_utf8_lossy(data);
+                    return if words.contains("No such file") {
+                        Ok(None)
+                    } else {
+                        Err(AdbError::Offline(format!("the device refused to give {path}: {words}")))
+                    };
+                }
+                other => return Err(garbage("DATA, DONE or FAIL", other)),
+            }
+        }
+    }
+
     /// Takes a packet's data; what is beyond the limit is read and dropped.
     async fn data(&mut self, length: u32, into: &mut Vec<u8>) -> Result<(), AdbError> {
         let mut left = length as usize;
@@ -287,6 +362,11 @@ fn lost(error: &io::Error) -> AdbError {
 /// the next call will tell.
 fn device_gone(error: &io::Error) -> AdbError {
     AdbError::Offline(format!("the connection ended before the command did: {error}"))
+}
+
+/// This host could not keep what the device sent.
+fn no_room(error: &io::Error) -> AdbError {
+    AdbError::Offline(format!("this host cannot write what the device sends: {error}"))
 }
 
 #[cfg(test)]

@@ -61,4 +61,15 @@ pub trait Adb: Send + Sync + 'static {
         command: &str,
         deadline: Duration,
     ) -> Result<ShellOutput, AdbError>;
+
+    /// Copies a file of the device into `file`, of which no more than `limit` bytes are
+    /// taken. Returns how many; `None` when the device has no such file.
+    async fn pull(
+        &self,
+        address: SocketAddr,
+        path: &str,
+        file: tokio::fs::File,
+        limit: u64,
+        deadline: Duration,
+    ) -> Result<Option<u64>, AdbError>;
 }

@@ -3,6 +3,7 @@
 use super::validation::Surroundings;
 use super::{Config, PortRange};
 use crate::port::PortSettings;
+use crate::recording::RecordingSettings;
 use crate::runtime::redroid::ContainerSettings;
 use phonefleet_link::mqtt::MqttOptions;
 use phonefleet_link::transport::{Delivery, Outgoing};
@@ -43,6 +44,14 @@ impl Config {
             adb: self.ports.adb.range(),
             webrtc: self.ports.webrtc.range(),
             ephemeral: around.ephemeral.filter(|range| !shares(range)).map(PortRange::range),
+        }
+    }
+
+    /// How long videos are kept, and how much room they leave.
+    pub fn recording_settings(&self) -> RecordingSettings {
+        RecordingSettings {
+            keep: Duration::from_secs(u64::from(self.recording.keep_days) * 24 * 60 * 60),
+            min_free_bytes: self.recording.min_free_mb.saturating_mul(1 << 20),
         }
     }
 

@@ -85,6 +85,10 @@ pub fn check(loaded: &Loaded<Config>, around: &Surroundings) -> Result<Checked, 
     if !(1..=3600).contains(&config.boot.timeout_seconds) {
         fault("boot.timeout_seconds", "must be between 1 and 3600".into());
     }
+    if !(1..=3650).contains(&config.recording.keep_days) {
+        fault("recording.keep_days", "must be between 1 and 3650".into());
+    }
+    content(config, &mut fault);
     let listen = config.local_api.listen;
     if !listen.ip().is_loopback() {
         fault(
@@ -153,6 +157,20 @@ fn mqtt(config: &Config, fault: &mut impl FnMut(&str, String)) {
             fault(&key, "is for TLS, and mqtt.url has none: write mqtts://, or leave it out".into());
         } else if let Err(error) = std::fs::File::open(file) {
             fault(&key, format!("{} cannot be read: {error}", file.display()));
+        }
+    }
+}
+
+fn content(config: &Config, fault: &mut impl FnMut(&str, String)) {
+    let content = &config.content;
+    if content.listen.is_some() != content.advertise_url.is_some() {
+        fault("content.listen", "belongs together with content.advertise_url: set both, or neither".into());
+    }
+    if let Some(url) = &content.advertise_url {
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        let odd = |c: char| c.is_whitespace() || c.is_control() || "?#\"<>\\".contains(c);
+        if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/') || rest.contains(odd)) {
+            fault("content.advertise_url", format!("{url:?} must be http://host:port or https://host/path"));
         }
     }
 }

@@ -2,13 +2,14 @@
 //! moves the cursor.
 
 use crate::phone::desire;
+use crate::recording;
 use crate::store::meta::{self, FLEET};
-use crate::store::{Notice, Tx, device};
+use crate::store::recording::RecordingRow;
+use crate::store::{self, Notice, Tx, device};
 use phonefleet_link::domain::LogItem;
 use phonefleet_link::{Applied, Domain};
 use phonefleet_protocol::command::Command;
 use phonefleet_protocol::event::Event;
-use phonefleet_protocol::facts::DeviceFacts;
 use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::item::{Decoded, Item, ItemError};
 use phonefleet_protocol::limits::ITEM_BYTES;
@@ -16,9 +17,10 @@ use phonefleet_protocol::stream::{Admission, Hello, Notice as StreamNotice};
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::rusqlite;
 use phonefleet_store::stream_log::{EVENT_OUTBOX, StreamLog};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-/// Room for the frame of an inventory item around its devices.
+/// Room for the frame of an inventory item around what it names.
 const INVENTORY_FRAME: usize = 256;
 
 /// The agent's side of the conversation with its controller.
@@ -70,10 +72,14 @@ impl Domain<Notice> for AgentDomain {
                 }
                 ("snapshot.devices", Ok(()))
             }
-            // Kept until this host can record.
-            Command::Record(_) => return Ok(Applied::Unknown { kind: "recording.desire".to_owned() }),
-            Command::SnapshotRecordings { .. } => {
-                return Ok(Applied::Unknown { kind: "snapshot.recordings".to_owned() });
+            Command::Record(desired) => ("recording.desire", recording::desire::accept(tx, &desired, now)?),
+            Command::SnapshotRecordings { recordings } => {
+                for desired in &recordings {
+                    if let Err(fault) = recording::desire::accept(tx, desired, now)? {
+                        tracing::error!(fault, "the controller's list names a recording that cannot be");
+                    }
+                }
+                ("snapshot.recordings", Ok(()))
             }
             Command::SnapshotEnd {} => ("snapshot.end", desire::end_snapshot(tx, now)?),
         };
@@ -90,23 +96,16 @@ impl Domain<Notice> for AgentDomain {
         _now: Timestamp,
     ) -> Result<Vec<LogItem>, rusqlite::Error> {
         let mut items = vec![self.item(&Event::InventoryBegin {})?];
-        let mut chunk = Vec::new();
-        let mut size = INVENTORY_FRAME;
-        for facts in device::all(tx)?.iter().map(device::DeviceRow::facts) {
-            let bytes = serde_json::to_vec(&facts).map_or(ITEM_BYTES, |text| text.len() + 1);
-            if size + bytes > ITEM_BYTES && !chunk.is_empty() {
-                items.push(self.devices(std::mem::take(&mut chunk))?);
-                size = INVENTORY_FRAME;
-            }
-            size += bytes;
-            chunk.push(facts);
+        for devices in chunks(device::all(tx)?.iter().map(device::DeviceRow::facts)) {
+            items.push(self.item(&Event::InventoryDevices { devices })?);
         }
-        if !chunk.is_empty() {
-            items.push(self.devices(chunk)?);
+        for recordings in chunks(store::recording::open(tx)?.iter().map(RecordingRow::facts)) {
+            items.push(self.item(&Event::InventoryRecordings { recordings })?);
         }
         items.push(self.item(&Event::InventoryEnd {})?);
         // The epoch has just begun: these are its first items, numbered from 1.
         device::renumber_tombstones(tx, items.len() as u64)?;
+        store::recording::renumber_untold(tx, items.len() as u64)?;
         tx.announce(Notice::OutboxGrew);
         Ok(items)
     }
@@ -150,7 +149,8 @@ impl Domain<Notice> for AgentDomain {
         through: u64,
         _now: Timestamp,
     ) -> Result<(), rusqlite::Error> {
-        device::drop_tombstones(tx, through)
+        device::drop_tombstones(tx, through)?;
+        store::recording::told(tx, through)
     }
 
     fn notice(&self, peer: &str, notice: &StreamNotice) {
@@ -170,11 +170,27 @@ impl Domain<Notice> for AgentDomain {
     }
 }
 
-impl AgentDomain {
-    fn devices(&self, devices: Vec<DeviceFacts>) -> Result<LogItem, rusqlite::Error> {
-        self.item(&Event::InventoryDevices { devices })
+/// As many of them together as fit into an item.
+fn chunks<T: Serialize>(all: impl Iterator<Item = T>) -> Vec<Vec<T>> {
+    let mut chunks = Vec::new();
+    let mut chunk = Vec::new();
+    let mut size = INVENTORY_FRAME;
+    for facts in all {
+        let bytes = serde_json::to_vec(&facts).map_or(ITEM_BYTES, |text| text.len() + 1);
+        if size + bytes > ITEM_BYTES && !chunk.is_empty() {
+            chunks.push(std::mem::take(&mut chunk));
+            size = INVENTORY_FRAME;
+        }
+        size += bytes;
+        chunk.push(facts);
     }
+    if !chunk.is_empty() {
+        chunks.push(chunk);
+    }
+    chunks
+}
 
+impl AgentDomain {
     fn item(&self, event: &Event) -> Result<LogItem, rusqlite::Error> {
         let item =
             event.encode().map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;

@@ -9,7 +9,6 @@ use crate::port::QUARANTINE;
 use crate::recording::desire;
 use crate::runtime::redroid::{container_spec, image_allowed};
 use crate::runtime::{Container, EngineError};
-use crate::store::device::DeviceRow;
 use crate::store::port_lease::{self, PortKind};
 use phonefleet_protocol::facts::{Phase, Reason};
 use std::time::Duration;

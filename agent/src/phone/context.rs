@@ -1,9 +1,11 @@
-//! What all device tasks share.
+//! What all tasks of devices and recordings share.
 
 use crate::adb::Adb;
 use crate::agent::Settings;
 use crate::host::Kernel;
 use crate::port::PortPool;
+use crate::recording::tally::Tally;
+use crate::recording::{Recorder, Videos};
 use crate::runtime::{Container, Engine, LABEL_HOST};
 use crate::store::{Notice, Tx};
 use phonefleet_protocol::facts::Reason;
@@ -35,6 +37,15 @@ impl Hindrance {
     }
 }
 
+/// What stands between the agent and the world.
+pub(crate) struct Edges {
+    pub engine: Arc<dyn Engine>,
+    pub adb: Arc<dyn Adb>,
+    pub kernel: Arc<dyn Kernel>,
+    pub recorder: Arc<dyn Recorder>,
+    pub videos: Arc<dyn Videos>,
+}
+
 pub(crate) struct Context {
     pub settings: Arc<Settings>,
     pub store: Store<Notice>,
@@ -43,6 +54,9 @@ pub(crate) struct Context {
     pub kernel: Arc<dyn Kernel>,
     pub clock: Arc<dyn Clock>,
     pub ports: PortPool,
+    pub recorder: Arc<dyn Recorder>,
+    pub videos: Arc<dyn Videos>,
+    pub tally: Arc<Tally>,
     engine_work: Semaphore,
     engine_losses: AtomicU64,
     waiting: Mutex<BTreeMap<DeviceId, Reason>>,
@@ -52,11 +66,11 @@ impl Context {
     pub fn new(
         settings: Arc<Settings>,
         store: Store<Notice>,
-        edges: (Arc<dyn Engine>, Arc<dyn Adb>, Arc<dyn Kernel>),
+        edges: Edges,
         clock: Arc<dyn Clock>,
         ports: PortPool,
     ) -> Self {
-        let (engine, adb, kernel) = edges;
+        let Edges { engine, adb, kernel, recorder, videos } = edges;
         Self {
             settings,
             store,
@@ -65,6 +79,9 @@ impl Context {
             kernel,
             clock,
             ports,
+            recorder,
+            videos,
+            tally: Arc::default(),
             engine_work: Semaphore::new(ENGINE_WORK),
             engine_losses: AtomicU64::new(0),
             waiting: Mutex::default(),

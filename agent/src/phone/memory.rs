@@ -68,6 +68,8 @@ pub(super) struct Memory {
     pub verified: Option<String>,
     pub boot: Option<Boot>,
     pub shutdown: Option<Shutdown>,
+    /// Until then the phone's end waits for what records on it.
+    pub recording_ends_by: Option<Instant>,
     pub probe_at: Instant,
     /// Looks in a row at which a phone that runs did not answer.
     pub misses: u32,
@@ -92,6 +94,7 @@ impl Memory {
             verified: None,
             boot: None,
             shutdown: None,
+            recording_ends_by: None,
             probe_at: now,
             misses: 0,
         }

@@ -23,7 +23,7 @@ mod act;
 mod boot;
 pub(crate) mod context;
 pub mod desire;
-mod memory;
+pub(crate) mod memory;
 pub mod plan;
 pub(crate) mod supervisor;
 mod task;

@@ -4,6 +4,9 @@
 //! running (started, booted). Every call looks at where the phone *is*, never at what was
 //! done before: a crash between two steps leaves nothing to remember.
 //!
+//! Whatever ends a phone, or removes its data, waits for what records on it: for a while to
+//! stop it, and as long as it takes to erase it.
+//!
 //! After an answer that failed, nothing is built up any more (another attempt asks for
 //! that), but what is to go still goes.
 
@@ -39,8 +42,19 @@ pub struct Sight<'a> {
     pub probe_due: bool,
     /// Its data was removed since this was asked for.
     pub erased: bool,
+    /// What records on it, or is being fetched from it.
+    pub recording: Option<ActiveRecording>,
     /// The present.
     pub now: Timestamp,
+}
+
+/// A recording of the phone that is not over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveRecording {
+    /// It had its time to end by itself: the phone is not held up any more.
+    pub had_its_time: bool,
+    /// Which of the phone's data its file is in.
+    pub data_epoch: u32,
 }
 
 /// The next thing to do.
@@ -60,6 +74,8 @@ pub enum Action {
     Boot,
     /// See whether a phone that runs still answers.
     Probe,
+    /// End what records on it, and wait for that.
+    FinishRecording,
     /// Bring the container to its end: as Android does it, or at once.
     Stop {
         /// Ask Android first.
@@ -96,11 +112,34 @@ pub fn plan(row: &DeviceRow, sight: &Sight<'_>) -> Action {
     if row.parked {
         return Action::Rest;
     }
-    match row.desired.wish {
+    let action = match row.desired.wish {
         Wish::Absent => go_down(row, sight, Phase::Absent),
         Wish::Reserved => go_down(row, sight, Phase::Reserved),
         Wish::Stopped => stand_still(row, sight),
         Wish::Running => run(row, sight),
+    };
+    if holds_up(row, sight, &action) { Action::FinishRecording } else { action }
+}
+
+/// Whether a recording has to end first.
+fn holds_up(row: &DeviceRow, sight: &Sight<'_>, action: &Action) -> bool {
+    let Some(recording) = sight.recording else { return false };
+    match action {
+        Action::Stop { .. } | Action::RemoveContainer => !recording.had_its_time,
+        Action::EraseData => true,
+        Action::EraseOldData => recording.data_epoch < row.desired.data_epoch,
+        Action::Rest
+        | Action::RestUntil(_)
+        | Action::LeasePorts
+        | Action::Create
+        | Action::Start
+        | Action::Boot
+        | Action::Probe
+        | Action::FinishRecording
+        | Action::Settle(_)
+        | Action::Fail(_)
+        | Action::Died(_)
+        | Action::Report(_) => false,
     }
 }
 

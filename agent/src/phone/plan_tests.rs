@@ -30,6 +30,7 @@ struct World {
     verified: bool,
     erased: bool,
     data: bool,
+    recording: Option<ActiveRecording>,
     now: Timestamp,
 }
 
@@ -51,6 +52,7 @@ impl World {
                 verified: self.verified,
                 probe_due: false,
                 erased: self.erased,
+                recording: self.recording,
                 now: self.now,
             },
         )
@@ -87,6 +89,10 @@ impl World {
                 }
                 self.verified = true;
                 self.settle(Phase::Running);
+            }
+            Action::FinishRecording => {
+                assert!(self.recording.is_some(), "{self:?}");
+                self.recording = None;
             }
             Action::Stop { graceful } => {
                 assert!(self.runs(), "{self:?}");
@@ -189,6 +195,7 @@ fn worlds() -> Vec<World> {
                             verified: bit(6),
                             erased: bit(7),
                             data: true,
+                            recording: None,
                             now: NOW,
                         });
                     }
@@ -265,6 +272,29 @@ fn a_phone_that_is_fine_is_never_touched() {
 }
 
 #[test]
+fn what_records_ends_before_its_phone_does() {
+    let recording = |had_its_time, data_epoch| Some(ActiveRecording { had_its_time, data_epoch });
+    for start in worlds() {
+        let mut world = World { recording: recording(false, 0), ..start.clone() };
+        let without = start.plan();
+        let old_data = without == Action::EraseOldData;
+        let ends = matches!(
+            without,
+            Action::Stop { .. } | Action::RemoveContainer | Action::EraseData | Action::EraseOldData
+        );
+        let action = world.plan();
+        assert_eq!(action, if ends { Action::FinishRecording } else { without.clone() }, "{start:?}");
+        // Of the data that is in use nothing is held up.
+        world.recording = recording(false, 1);
+        assert_eq!(world.plan() == Action::FinishRecording, ends && !old_data, "{start:?}");
+        // A phone is not held up for ever, but nothing is erased under a recording.
+        world.recording = recording(true, 0);
+        let erases = matches!(without, Action::EraseData | Action::EraseOldData);
+        assert_eq!(world.plan(), if erases { Action::FinishRecording } else { without }, "{start:?}");
+    }
+}
+
+#[test]
 fn a_parked_device_is_left_alone_whatever_it_is() {
     for mut world in worlds() {
         world.row.parked = true;
@@ -294,6 +324,7 @@ fn a_death_is_told_once_and_only_of_a_phone_that_was_up() {
         verified: false,
         erased: false,
         data: true,
+        recording: None,
         now: NOW,
     };
     world.row.ports = Some(Ports { adb: 1, webrtc: 2 });

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::memory::Wake;
 use super::task::DeviceTask;
+use crate::recording::supervisor::Hint;
 use crate::store::{Notice, device};
 use phonefleet_protocol::id::DeviceId;
 use std::collections::HashMap;
@@ -35,7 +36,7 @@ impl Supervisor {
     }
 
     /// Starts a task for every row, then wakes whom a notice names. `grew` is called when
-    /// there are new events.
+    /// there are new events; recordings are given hints.
     ///
     /// # Errors
     /// The text of a database failure that the agent cannot go on after.
@@ -43,6 +44,7 @@ impl Supervisor {
         mut self,
         mut notices: mpsc::UnboundedReceiver<Notice>,
         grew: impl Fn() + Send,
+        recordings: mpsc::UnboundedSender<Hint>,
     ) -> Result<(), String> {
         let known = self.context.store.read(device::ids).await;
         for device in known.map_err(|error| error.to_string())? {
@@ -52,7 +54,14 @@ impl Supervisor {
             tokio::select! {
                 notice = notices.recv() => match notice {
                     Some(Notice::OutboxGrew) => grew(),
-                    Some(Notice::Device(device)) => self.wake(device),
+                    Some(Notice::Device(device)) => {
+                        self.wake(device);
+                        // They end only together with this.
+                        let _ = recordings.send(Hint::Device(device));
+                    }
+                    Some(Notice::Recording(recording)) => {
+                        let _ = recordings.send(Hint::Recording(recording));
+                    }
                     None => return Ok(()),
                 },
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended)?,

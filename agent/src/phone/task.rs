@@ -6,11 +6,12 @@
 
 use super::context::{Context, Hindrance};
 use super::memory::{Memory, Wake};
-use super::plan::{Action, Sight, plan};
+use super::plan::{Action, ActiveRecording, Sight, plan};
 use super::transition::{self, Question};
 use crate::runtime::redroid::{LABEL_PORT_ADB, LABEL_PORT_WEBRTC, container_name, container_spec};
 use crate::runtime::{Container, ContainerState, LABEL_SPEC_HASH};
 use crate::store::device::{self, DeviceRow};
+use crate::store::recording::{self, RecordingRow};
 use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::event::Outcome;
 use phonefleet_protocol::facts::{Phase, Reason};
@@ -85,7 +86,10 @@ impl DeviceTask {
 
     async fn round(&mut self) -> Result<Option<Next>, Hindrance> {
         let device = self.device;
-        let Some(row) = self.context.read(move |connection| device::get(connection, device)).await? else {
+        let read = self.context.read(move |connection| {
+            Ok((device::get(connection, device)?, recording::active_of(connection, device)?))
+        });
+        let (Some(row), recording) = read.await? else {
             return Ok(None);
         };
         if row.parked {
@@ -94,7 +98,8 @@ impl DeviceTask {
         self.memory.hear(Question::of(&row));
         let view = self.look(row).await?;
         let fits = self.fits(&view).await?;
-        let action = plan(&view.row, &self.sight(&view, fits));
+        let recording = self.recording(recording.as_ref());
+        let action = plan(&view.row, &self.sight(&view, fits, recording));
         let next = match action {
             Action::Rest => Next::After(self.rest(&view)),
             Action::RestUntil(at) => Next::After(at.since(self.context.now()).max(Duration::from_millis(1))),
@@ -138,7 +143,17 @@ impl DeviceTask {
         Ok(View { question: Question::of(&row), row, container, stranger })
     }
 
-    fn sight<'a>(&self, view: &'a View, fits: bool) -> Sight<'a> {
+    /// How the recording that is not over stands to the phone's end.
+    fn recording(&mut self, active: Option<&RecordingRow>) -> Option<ActiveRecording> {
+        let Some(row) = active else {
+            self.memory.recording_ends_by = None;
+            return None;
+        };
+        let had_its_time = self.memory.recording_ends_by.is_some_and(|by| by <= Instant::now());
+        Some(ActiveRecording { had_its_time, data_epoch: row.data_epoch })
+    }
+
+    fn sight<'a>(&self, view: &'a View, fits: bool, recording: Option<ActiveRecording>) -> Sight<'a> {
         Sight {
             container: view.container.as_ref(),
             fits,
@@ -147,6 +162,7 @@ impl DeviceTask {
             verified: self.memory.verified.is_some(),
             probe_due: self.memory.probe_at <= Instant::now(),
             erased: self.memory.erased,
+            recording,
             now: self.context.now(),
         }
     }

@@ -4,7 +4,7 @@
 //! on, and does nothing when the controller has changed its mind since: `false`.
 
 use super::plan::{CRASH_LOOP_DEATHS, DEATH_WINDOW};
-use crate::store::{Tx, device, device::DeviceRow, outbox, port_lease};
+use crate::store::{Tx, device, device::DeviceRow, outbox, port_lease, recording};
 use phonefleet_protocol::event::{Event, Outcome};
 use phonefleet_protocol::facts::{Phase, Reason};
 use phonefleet_protocol::id::DeviceId;
@@ -58,6 +58,16 @@ pub fn starting(tx: &mut Tx<'_>, question: Question) -> Result<bool, rusqlite::E
         row.booted = false;
         row.applied_boot_count = row.desired.boot_count;
     })
+}
+
+/// The phone is about to be stopped. Not while something records that nobody has waited for:
+/// it may have begun since this was planned. `waited`: somebody has.
+pub fn stopping(tx: &mut Tx<'_>, question: Question, waited: bool) -> Result<bool, rusqlite::Error> {
+    let active = recording::active_of(tx, question.device)?;
+    if !waited && active.is_some() {
+        return Ok(false);
+    }
+    update(tx, question, |row| row.phase = Phase::Stopping)
 }
 
 /// The device is what it should be: answers, or tells when nobody asked. Returns the ports

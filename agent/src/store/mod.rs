@@ -5,6 +5,7 @@
 //! | [`device`] | what each device shall be, and how far it is |
 //! | [`port_lease`] | who has which port, and which ports are in quarantine |
 //! | [`outbox`] | events for the controller |
+//! | [`recording`] | what each recording shall be, how far it is, and what is kept |
 //! | [`process`] | child processes that outlive the agent |
 //! | [`meta`] | single facts, such as the pinned fleet |
 //!
@@ -16,8 +17,9 @@ pub mod meta;
 pub mod outbox;
 pub mod port_lease;
 pub mod process;
+pub mod recording;
 
-use phonefleet_protocol::id::DeviceId;
+use phonefleet_protocol::id::{DeviceId, RecordingId};
 use phonefleet_store::migration::Schema;
 use phonefleet_store::rusqlite::types::Type;
 use phonefleet_store::{Migration, Mode, OpenError, Options, Store, rusqlite};
@@ -38,6 +40,11 @@ pub const SCHEMA: Schema = Schema {
             name: "0002_devices.sql",
             sql: include_str!("../../../migrations/agent/0002_devices.sql"),
         },
+        Migration {
+            number: 3,
+            name: "0003_recording.sql",
+            sql: include_str!("../../../migrations/agent/0003_recording.sql"),
+        },
     ],
 };
 
@@ -51,6 +58,8 @@ pub enum Notice {
     OutboxGrew,
     /// A device's row changed: its task has to look.
     Device(DeviceId),
+    /// A recording's row changed: its task has to look.
+    Recording(RecordingId),
 }
 
 /// A transaction of the agent's database.

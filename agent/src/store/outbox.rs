@@ -2,7 +2,7 @@
 
 use super::{CONTROLLER, Notice, Tx, unwritable};
 use phonefleet_protocol::event::Event;
-use phonefleet_protocol::id::DeviceId;
+use phonefleet_protocol::id::{DeviceId, RecordingId};
 use phonefleet_protocol::item::Item;
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::rusqlite::{self, Connection};
@@ -15,9 +15,28 @@ pub fn append(
     event: &Event,
     now: Timestamp,
 ) -> Result<u64, rusqlite::Error> {
+    append_about(tx, "device", &device.to_string(), event, now)
+}
+
+/// Appends an event about a recording and returns its number.
+pub fn append_recording(
+    tx: &mut Tx<'_>,
+    recording: RecordingId,
+    event: &Event,
+    now: Timestamp,
+) -> Result<u64, rusqlite::Error> {
+    append_about(tx, "recording", &recording.to_string(), event, now)
+}
+
+fn append_about(
+    tx: &mut Tx<'_>,
+    aggregate_type: &str,
+    aggregate_id: &str,
+    event: &Event,
+    now: Timestamp,
+) -> Result<u64, rusqlite::Error> {
     let item = event.encode().map_err(unwritable)?;
-    let labels =
-        Labels { aggregate_type: "device", aggregate_id: &device.to_string(), event_type: event.kind() };
+    let labels = Labels { aggregate_type, aggregate_id, event_type: event.kind() };
     let number = EVENT_OUTBOX.append(tx, CONTROLLER, labels, &item, now)?;
     tx.announce(Notice::OutboxGrew);
     Ok(number)

@@ -24,7 +24,7 @@ impl SimulatedAdb {
     }
 
     /// The running phone whose adbd answers at `address`.
-    fn reach(&self, address: SocketAddr) -> Option<Phone> {
+    pub(super) fn reach(&self, address: SocketAddr) -> Option<Phone> {
         let phones = self.machine.phones();
         let phone =
             phones.into_iter().find(|phone| phone.is_running() && phone.spec.adb_port == address.port())?;
@@ -105,5 +105,16 @@ impl Adb for SimulatedAdb {
         sleep(Duration::from_millis(5)).await;
         let phone = self.reach(address).ok_or_else(|| AdbError::Offline("device not found".to_owned()))?;
         Ok(self.run(&phone, command))
+    }
+
+    async fn pull(
+        &self,
+        _: SocketAddr,
+        path: &str,
+        _: tokio::fs::File,
+        _: u64,
+        _: Duration,
+    ) -> Result<Option<u64>, AdbError> {
+        Err(AdbError::Offline(format!("{path}: a simulated phone has no files")))
     }
 }

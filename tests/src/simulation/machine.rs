@@ -1,7 +1,9 @@
 //! Containers, phones, ports and data of one machine.
 
+use super::recorder::OnPhone;
+use phonefleet_agent::recording::KeptVideo;
 use phonefleet_agent::runtime::{Container, ContainerSpec, ContainerState, EngineEvent, LABEL_HOST};
-use phonefleet_protocol::id::DeviceId;
+use phonefleet_protocol::id::{DeviceId, RecordingId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,6 +57,11 @@ pub(super) struct State {
     pub strangers: BTreeSet<u16>,
     pub data: BTreeSet<(DeviceId, u32)>,
     pub starts: BTreeMap<DeviceId, u64>,
+    pub recordings: BTreeMap<RecordingId, OnPhone>,
+    pub videos: BTreeMap<RecordingId, KeptVideo>,
+    pub free_bytes: Option<u64>,
+    pub pids: u64,
+    boots: Vec<Instant>,
 }
 
 /// A container and the phone in it.
@@ -100,6 +107,11 @@ impl Phone {
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
         self.container.state == ContainerState::Running
+    }
+
+    /// Whether it is frozen.
+    pub fn is_paused(&self) -> bool {
+        self.container.state == ContainerState::Paused
     }
 }
 
@@ -198,6 +210,7 @@ impl Machine {
     /// Ends a container, if it still runs since `started`.
     pub(super) fn exit(&self, id: &str, started: Option<Instant>, code: i64) {
         let mut state = self.lock();
+        state.settle_recorders();
         let Some(phone) = state.containers.get_mut(id) else { return };
         let paused = phone.container.state == ContainerState::Paused && started.is_none();
         if !(phone.is_running() || paused) || started.is_some_and(|at| phone.started != Some(at)) {
@@ -212,6 +225,15 @@ impl Machine {
 }
 
 impl State {
+    /// A number that one start of one phone has, and no other.
+    pub fn boot_mark(&mut self, started: Instant) -> u64 {
+        let known = self.boots.iter().position(|boot| *boot == started);
+        known.unwrap_or_else(|| {
+            self.boots.push(started);
+            self.boots.len() - 1
+        }) as u64
+    }
+
     pub fn bound_ports(&self) -> Vec<u16> {
         self.containers.values().filter(|phone| phone.is_running()).map(|phone| phone.spec.adb_port).collect()
     }

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`crash`] | stops a daemon for good at the n-th thing that it does |
 //! | [`machine`] | containers, phones, ports and data of one machine |
-//! | [`engine`], [`adb`], [`kernel`] | the agent's traits over a machine |
+//! | [`engine`], [`adb`], [`kernel`], [`recorder`] | the agent's traits over a machine |
 //! | [`time`] | wall clock and random ids from a seed |
 
 pub mod adb;
@@ -16,6 +16,7 @@ pub mod crash;
 pub mod engine;
 pub mod kernel;
 pub mod machine;
+pub mod recorder;
 pub mod time;
 
 pub use crash::CrashPoint;

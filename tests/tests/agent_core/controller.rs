@@ -6,8 +6,9 @@ use phonefleet_link::{Applied, Conversation, ConversationHandle, ConversationOpt
 use phonefleet_protocol::command::Command;
 use phonefleet_protocol::desired::DesiredDevice;
 use phonefleet_protocol::event::Event;
-use phonefleet_protocol::id::{DeviceId, HostId, IdSource};
+use phonefleet_protocol::id::{DeviceId, HostId, IdSource, RecordingId};
 use phonefleet_protocol::item::{Decoded, Item};
+use phonefleet_protocol::recording::DesiredRecording;
 use phonefleet_protocol::stream::message::{Introduction, PROTOCOL};
 use phonefleet_protocol::stream::sender::Regression;
 use phonefleet_protocol::stream::{Admission, Hello, Notice};
@@ -35,6 +36,7 @@ const SCHEMA: Schema = Schema {
 struct Heard {
     events: Mutex<Vec<Event>>,
     wishes: Mutex<BTreeMap<DeviceId, DesiredDevice>>,
+    recordings: Mutex<BTreeMap<RecordingId, DesiredRecording>>,
 }
 
 struct Script {
@@ -58,8 +60,13 @@ impl Domain<()> for Script {
 
     fn snapshot(&self, _: &mut Tx<'_, ()>, _: &str, _: Timestamp) -> Result<Vec<LogItem>, rusqlite::Error> {
         let devices = self.heard.wishes.lock().unwrap().values().cloned().collect();
-        let commands =
-            [Command::SnapshotBegin {}, Command::SnapshotDevices { devices }, Command::SnapshotEnd {}];
+        let recordings = self.heard.recordings.lock().unwrap().values().cloned().collect();
+        let commands = [
+            Command::SnapshotBegin {},
+            Command::SnapshotDevices { devices },
+            Command::SnapshotRecordings { recordings },
+            Command::SnapshotEnd {},
+        ];
         Ok(commands
             .iter()
             .map(|command| LogItem {
@@ -147,6 +154,12 @@ impl Controller {
     pub async fn desire(&self, desired: &DesiredDevice) {
         self.heard.wishes.lock().unwrap().insert(desired.device_id, desired.clone());
         self.send(&Command::Desire(desired.clone())).await;
+    }
+
+    /// Sends a word about a recording.
+    pub async fn record(&self, desired: &DesiredRecording) {
+        self.heard.recordings.lock().unwrap().insert(desired.recording_id, desired.clone());
+        self.send(&Command::Record(desired.clone())).await;
     }
 
     pub async fn send(&self, command: &Command) {

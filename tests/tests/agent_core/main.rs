@@ -8,6 +8,7 @@
 //! | `ladder` | wishes, answers, generations and attempts |
 //! | `faults` | engines, ports and phones that fail |
 //! | `crashes` | the agent killed at every commit and every effect |
+//! | `recordings` | recordings: begun, stopped, ended by their phones, killed at every step |
 //! | `findings` | lost databases, restored controllers, parked devices |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
@@ -17,4 +18,5 @@ mod crashes;
 mod faults;
 mod findings;
 mod ladder;
+mod recordings;
 mod world;

@@ -3,6 +3,7 @@
 use crate::controller::Controller;
 use phonefleet_agent::agent::{Agent, AgentHandle, Parts, PortSettings, Settings};
 use phonefleet_agent::host::Kernel;
+use phonefleet_agent::recording::RecordingSettings;
 use phonefleet_agent::runtime::Privilege;
 use phonefleet_agent::runtime::redroid::ContainerSettings;
 use phonefleet_agent::store;
@@ -11,7 +12,10 @@ use phonefleet_protocol::desired::{DesiredDevice, Wish};
 use phonefleet_protocol::event::{Event, Outcome};
 use phonefleet_protocol::facts::{DeviceFacts, Phase};
 use phonefleet_protocol::host::{Heartbeat, HostReport};
-use phonefleet_protocol::id::{DeviceId, HostId, IdSource};
+use phonefleet_protocol::id::{DeviceId, HostId, IdSource, RecordingId};
+use phonefleet_protocol::recording::{
+    DesiredRecording, RecordingFacts, RecordingPhase, RecordingSpec, RecordingWish,
+};
 use phonefleet_protocol::spec::DeviceSpec;
 use phonefleet_protocol::time::{Clock, Timestamp};
 use phonefleet_protocol::topic::Channel;
@@ -20,6 +24,7 @@ use phonefleet_store::rusqlite::{Connection, OpenFlags};
 use phonefleet_tests::simulation::adb::SimulatedAdb;
 use phonefleet_tests::simulation::engine::SimulatedEngine;
 use phonefleet_tests::simulation::kernel::SimulatedKernel;
+use phonefleet_tests::simulation::recorder::{SimulatedRecorder, SimulatedVideos};
 use phonefleet_tests::simulation::time::{SeededIds, VirtualClock};
 use phonefleet_tests::simulation::{CrashPoint, Machine};
 use std::net::Ipv4Addr;
@@ -146,12 +151,15 @@ impl World {
             boot_timeout: Duration::from_secs(30),
             answer_deadline: Duration::from_secs(60),
             retention: phonefleet_link::retention::Retention::default(),
+            recording: RecordingSettings::default(),
         };
         let simulated = SimulatedKernel::new(self.machine.clone(), self.crash.clone());
         let parts = Parts {
             store,
             engine: Arc::new(SimulatedEngine::new(self.machine.clone(), self.crash.clone())),
             adb: Arc::new(SimulatedAdb::new(self.machine.clone())),
+            recorder: Arc::new(SimulatedRecorder::new(self.machine.clone(), self.crash.clone())),
+            videos: Arc::new(SimulatedVideos::new(self.machine.clone(), self.crash.clone())),
             kernel: self.kernel.clone().unwrap_or_else(|| Arc::new(simulated)),
             transport,
             incoming,
@@ -218,6 +226,56 @@ impl World {
         self.controller.events().into_iter().filter_map(mine).collect()
     }
 
+    /// What was told about a recording, in order.
+    pub fn tales(&self, recording: RecordingId) -> Vec<RecordingFacts> {
+        let tales = self.controller.events().into_iter().filter_map(|event| match event {
+            Event::RecordingChanged { facts, .. } if facts.recording_id == recording => Some(facts),
+            _ => None,
+        });
+        tales.collect()
+    }
+
+    /// Waits until a recording is told to be in this phase.
+    pub async fn told(&self, recording: RecordingId, phase: RecordingPhase) -> RecordingFacts {
+        self.until(&format!("{phase:?}"), |world| {
+            world.tales(recording).into_iter().find(|facts| facts.phase == phase)
+        })
+        .await
+    }
+
+    /// Waits until a recording is over.
+    pub async fn over(&self, recording: RecordingId) -> RecordingFacts {
+        self.until("the end of a recording", |world| {
+            world.tales(recording).into_iter().find(|facts| facts.phase.is_terminal())
+        })
+        .await
+    }
+
+    /// A recording of device 1 that runs for a while, on a phone that does.
+    pub async fn recording(&self, number: u128, arguments: &[&str]) -> DesiredRecording {
+        self.reach(&wish_with(1, 1, Wish::Running, arguments)).await;
+        let desired = self.record(number, 60);
+        self.controller.record(&desired).await;
+        self.told(desired.recording_id, RecordingPhase::Recording).await;
+        sleep(Duration::from_secs(3)).await;
+        desired
+    }
+
+    /// A word about a recording of device 1.
+    pub fn record(&self, number: u128, seconds: u32) -> DesiredRecording {
+        DesiredRecording {
+            recording_id: recording(number),
+            device_id: device(1),
+            wish: RecordingWish::Recording,
+            not_after: self.now().after(Duration::from_secs(30)),
+            spec: RecordingSpec { max_duration_seconds: seconds, ..RecordingSpec::default() },
+        }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Says it and waits for the answer.
     pub async fn ask(&self, desired: &DesiredDevice) -> (Outcome, DeviceFacts) {
         self.controller.desire(desired).await;
@@ -260,10 +318,12 @@ impl World {
     pub fn left(&self) -> Vec<String> {
         let mut left: Vec<String> =
             self.machine.phones().iter().map(|phone| format!("container {}", phone.container.name)).collect();
+        left.extend(self.machine.recordings().iter().map(|found| format!("on a phone {found:?}")));
         left.extend(self.machine.data().iter().map(|data| format!("data {data:?}")));
         for (what, sql) in [
             ("port leases", "SELECT count(*) FROM port_lease WHERE state = 'LEASED'"),
             ("devices", "SELECT count(*) FROM device"),
+            ("active recordings", "SELECT count(*) FROM recording WHERE finished_at IS NULL"),
         ] {
             let count = self.count(sql);
             if count > 0 {
@@ -282,6 +342,11 @@ impl World {
 /// A device from its number.
 pub fn device(number: u128) -> DeviceId {
     DeviceId(uuid::Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + number))
+}
+
+/// A recording from its number.
+pub fn recording(number: u128) -> RecordingId {
+    RecordingId(uuid::Uuid::from_u128(0x0190_0000_0000_7000_9000_0000_0000_0000 + number))
 }
 
 /// A word about a device: first attempt, default spec.

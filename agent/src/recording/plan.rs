@@ -1,0 +1,198 @@
+//! What to do next about one recording. Pure: what is known goes in, one action comes out.
+
+use super::{Recorded, Sighting};
+use crate::store::recording::{RecordingRow, StopSignal};
+use phonefleet_protocol::facts::Reason;
+use phonefleet_protocol::recording::EndCause;
+use phonefleet_protocol::time::Timestamp;
+use std::time::Duration;
+
+/// From SIGINT to SIGHUP: writing the index of a long video takes the phone a while.
+pub const INTERRUPT_PATIENCE: Duration = Duration::from_secs(10);
+/// From SIGHUP to SIGKILL.
+pub const HANG_UP_PATIENCE: Duration = Duration::from_secs(5);
+/// From SIGKILL until a process that lives on is left to its fate.
+pub const KILL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a recorder may go on beyond its time limit before it is ended.
+pub const LIMIT_GRACE: Duration = Duration::from_secs(5);
+/// A recorder listens to signals once it has its file. One that makes none by then is
+/// signalled all the same.
+pub const FILE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a phone that does not answer may hold up an end that is due.
+pub const ANSWER_PATIENCE: Duration = Duration::from_mins(2);
+/// Longest wait in one go: how old a size may be.
+pub const WAIT: Duration = Duration::from_secs(5);
+/// Between two looks at a phone that does not answer, or whose recorder has no file yet.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// A wall clock that was set back by more is not waited for.
+const CLOCK_SET_BACK: Duration = Duration::from_mins(1);
+
+/// How the phone is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PhoneState {
+    /// It runs, and nobody wants it otherwise.
+    Ready,
+    /// Its container runs, but it is not known to be what was asked for, or is paused.
+    Unsettled,
+    /// Its container does not run, or it is on its way down.
+    Down {
+        /// Its container runs still.
+        container_runs: bool,
+    },
+}
+
+/// What is known of the recorder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessState {
+    /// The phone could not be asked.
+    Unknown,
+    /// It was seen.
+    Seen(Sighting),
+}
+
+/// What is known beside the row.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight {
+    /// The phone.
+    pub phone: PhoneState,
+    /// The recorder.
+    pub process: ProcessState,
+    /// The present.
+    pub now: Timestamp,
+}
+
+/// The next thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is over.
+    Done,
+    /// Look again after this time, or when something happens.
+    Rest(Duration),
+    /// Launch the recorder.
+    Launch,
+    /// Note the process that was seen.
+    Adopt(Sighting),
+    /// Wait for the end of the process.
+    Wait(Duration),
+    /// Its end is due for this cause.
+    Finish(EndCause),
+    /// Note a signal and send it.
+    Signal(StopSignal),
+    /// Its process is gone.
+    Ended(Option<EndCause>),
+    /// Take care that it is not launched any more.
+    Forbid,
+    /// Fetch and check its file, and end it.
+    Collect,
+    /// End it without a video.
+    Fail(Reason),
+}
+
+/// The next thing to do about a recording.
+pub fn plan(row: &RecordingRow, sight: &Sight) -> Action {
+    if row.phase.is_terminal() {
+        return Action::Done;
+    }
+    if row.ended_at.is_some() {
+        return Action::Collect;
+    }
+    if row.launched_at.is_none() {
+        return begin(row, sight);
+    }
+    if let PhoneState::Down { container_runs: false } = sight.phone {
+        return Action::Ended(Some(EndCause::DeviceDied));
+    }
+    match sight.process {
+        ProcessState::Unknown => unanswered(row, sight.now),
+        ProcessState::Seen(sighting) => match sighting.recorder {
+            Recorded::Never => not_launched(row, sight),
+            Recorded::Ended => Action::Ended(rebooted(row, &sighting).then_some(EndCause::DeviceDied)),
+            Recorded::Runs(process) if row.process != Some(process) => Action::Adopt(sighting),
+            Recorded::Runs(_) => go_on(row, &sighting, sight.now),
+        },
+    }
+}
+
+/// Why it is not begun at all, if so.
+pub fn obstacle(row: &RecordingRow, phone: PhoneState, now: Timestamp) -> Option<Reason> {
+    match (row.end_cause, phone) {
+        (Some(EndCause::DeviceStopped | EndCause::DeviceDied), _) | (None, PhoneState::Down { .. }) => {
+            Some(Reason::new("DEVICE_NOT_RUNNING", "the device does not run; start it, then record"))
+        }
+        (Some(_), _) => Some(Reason::new("NEVER_STARTED", "it was stopped before it had begun")),
+        (None, _) if now > row.desired.not_after => Some(Reason::new(
+            "TOO_LATE",
+            format!("it could not be begun before {}, and is not begun later", row.desired.not_after),
+        )),
+        (None, _) => None,
+    }
+}
+
+fn begin(row: &RecordingRow, sight: &Sight) -> Action {
+    match (obstacle(row, sight.phone, sight.now), sight.phone) {
+        (Some(reason), _) => Action::Fail(reason),
+        (None, PhoneState::Ready) => Action::Launch,
+        (None, _) => Action::Rest(LOOK_AGAIN),
+    }
+}
+
+/// The launch was noted, and the phone knows nothing of it.
+fn not_launched(row: &RecordingRow, sight: &Sight) -> Action {
+    match (obstacle(row, sight.phone, sight.now), sight.phone) {
+        // A launch that is still on its way there must not begin anything.
+        (Some(_), _) => Action::Forbid,
+        (None, PhoneState::Ready) => Action::Launch,
+        (None, _) => Action::Rest(LOOK_AGAIN),
+    }
+}
+
+fn rebooted(row: &RecordingRow, sighting: &Sighting) -> bool {
+    let launched_in = row.boot_mark.or(sighting.launched_in);
+    launched_in.is_some() && sighting.runs_in.is_some() && launched_in != sighting.runs_in
+}
+
+fn limit(row: &RecordingRow) -> Duration {
+    Duration::from_secs(u64::from(row.desired.spec.max_duration_seconds))
+}
+
+/// When the recorder must have ended by itself.
+fn overdue_at(row: &RecordingRow) -> Timestamp {
+    row.launched_at.unwrap_or_default().after(limit(row) + LIMIT_GRACE)
+}
+
+fn unanswered(row: &RecordingRow, now: Timestamp) -> Action {
+    let due = row.ending_since.unwrap_or_else(|| overdue_at(row));
+    if passed(due, ANSWER_PATIENCE, now) { Action::Ended(None) } else { Action::Rest(LOOK_AGAIN) }
+}
+
+/// Whether so much time has passed since `since`.
+fn passed(since: Timestamp, patience: Duration, now: Timestamp) -> bool {
+    now.since(since) >= patience || since.since(now) > CLOCK_SET_BACK.max(patience)
+}
+
+fn go_on(row: &RecordingRow, sighting: &Sighting, now: Timestamp) -> Action {
+    let Some(launched_at) = row.launched_at else { return Action::Launch };
+    if row.end_cause.is_none() {
+        let left = overdue_at(row).since(now);
+        return if left.is_zero() { Action::Finish(EndCause::TimeLimit) } else { Action::Wait(left.min(WAIT)) };
+    }
+    let (sent_at, patience, next) = match row.signal {
+        None if sighting.bytes > 0 || passed(launched_at, FILE_PATIENCE, now) => {
+            return Action::Signal(StopSignal::Interrupt);
+        }
+        None => return Action::Wait(LOOK_AGAIN),
+        Some((StopSignal::Interrupt, at)) => (at, INTERRUPT_PATIENCE, Action::Signal(StopSignal::HangUp)),
+        Some((StopSignal::HangUp, at)) => (at, HANG_UP_PATIENCE, Action::Signal(StopSignal::Kill)),
+        Some((StopSignal::Kill, at)) => (at, KILL_PATIENCE, Action::Ended(None)),
+    };
+    if passed(sent_at, patience, now) {
+        next
+    } else {
+        let left = sent_at.after(patience).since(now).clamp(Duration::from_millis(10), WAIT);
+        Action::Wait(left)
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

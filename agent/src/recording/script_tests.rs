@@ -1,0 +1,76 @@
+use super::*;
+
+const FOLDER: &str = "/data/local/tmp/phonefleet/018f3b2a-0000-7000-8000-000000000001";
+
+#[test]
+fn answers_are_believed_only_to_their_end() {
+    assert_eq!(answer("init 5\nlaunched\nphonefleet-end\n"), Answer::Told(vec!["init 5", "launched"]));
+    assert_eq!(answer("init 5\nlaunched\n"), Answer::Cut);
+    assert_eq!(answer(""), Answer::Cut);
+    assert_eq!(answer("refused\n"), Answer::Refused);
+    assert_eq!(answer("phonefleet-stranger\r\n"), Answer::Stranger);
+}
+
+#[test]
+fn a_sighting_is_what_the_lines_say() {
+    let seen = sighting(&["init 77", "launched", "boot 77", "runs 12 34", "size 56"]);
+    let process = PhoneProcess { pid: 12, start_time: 34 };
+    let expected =
+        Sighting { recorder: Recorded::Runs(process), launched_in: Some(77), runs_in: Some(77), bytes: 56 };
+    assert_eq!(seen, expected);
+    assert_eq!(sighting(&["init 77", "launched", "size"]).recorder, Recorded::Ended);
+    assert_eq!(sighting(&["init 77"]).recorder, Recorded::Never);
+    for nonsense in ["runs", "runs 1 2", "runs -1 2", "runs 4294967295 1", "runs 12", "runs a b", "runs 12 x"] {
+        assert_eq!(sighting(&["launched", nonsense]).recorder, Recorded::Ended, "{nonsense}");
+    }
+}
+
+#[test]
+fn leftovers_are_recordings_only() {
+    let name = FOLDER.rsplit('/').next().unwrap();
+    let (runs, rests) = (format!("left {name} 12 34"), format!("left {name}"));
+    let found = leftovers(&["left x 12 34", "left ../../x", &runs, &rests, "left", "junk"]);
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0].process, Some(PhoneProcess { pid: 12, start_time: 34 }));
+    assert_eq!(found[1].process, None);
+}
+
+/// Runs a script where a shell is, with a `getprop` that knows the serial number.
+fn run(script: &str) -> String {
+    let preface = "getprop() { echo serial-1; }\n";
+    let output = std::process::Command::new("sh").arg("-c").arg(format!("{preface}{script}")).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_process_is_found_signalled_and_seen_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let start_time = crate::host::process::ProcessId::of(child.id()).unwrap().start_time;
+    let process = PhoneProcess { pid: child.id(), start_time };
+    let told = |script: String| match answer(&run(&script)) {
+        Answer::Told(lines) => sighting(&lines),
+        other => panic!("{other:?}"),
+    };
+    std::fs::write(format!("{folder}/process"), format!("{} {start_time} 9\n", child.id())).unwrap();
+    std::fs::write(format!("{folder}/video.mp4"), "12345").unwrap();
+    for known in [None, Some(process)] {
+        let seen = told(look("serial-1", folder, known));
+        assert_eq!((seen.recorder, seen.bytes), (Recorded::Runs(process), 5));
+        assert!(seen.runs_in.is_some());
+    }
+    assert_eq!(told(look("serial-1", folder, None)).launched_in, Some(9));
+    assert_eq!(told(wait("serial-1", folder, process, 2)).recorder, Recorded::Runs(process));
+    // Another process with that number is left alone.
+    let other = PhoneProcess { start_time: start_time + 1, ..process };
+    run(&signal("serial-1", other, StopSignal::Kill));
+    assert_eq!(told(look("serial-1", folder, Some(other))).recorder, Recorded::Ended);
+    assert_eq!(answer(&run(&look("serial-2", folder, None))), Answer::Stranger);
+    assert!(child.try_wait().unwrap().is_none());
+    // A zombie is gone.
+    run(&signal("serial-1", process, StopSignal::Kill));
+    assert_eq!(told(wait("serial-1", folder, process, 40)).recorder, Recorded::Ended);
+    child.wait().unwrap();
+    assert_eq!(told(look("serial-1", "/nowhere/x", None)).recorder, Recorded::Never);
+}

@@ -1,0 +1,353 @@
+//! The loop of one recording: look, plan, act, wait. As with devices, nothing is carried from
+//! one round to the next but what may be forgotten.
+
+use super::desire::phone_state;
+use super::plan::{Action, LOOK_AGAIN, PhoneState, ProcessState, Sight, plan};
+use super::transition;
+use super::{Phone, Place, Recorded, RecorderError, Sighting, Source, VideoError};
+use crate::phone::context::{Context, Hindrance};
+use crate::phone::memory::Wake;
+use crate::runtime::ContainerState;
+use crate::runtime::redroid::container_name;
+use crate::store::recording::{self, RecordingRow, StopSignal};
+use crate::store::{device, device::DeviceRow};
+use phonefleet_protocol::facts::Reason;
+use phonefleet_protocol::id::RecordingId;
+use phonefleet_protocol::recording::{EndCause, RecordingPhase};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// Longest wait after failures in a row.
+const AGAIN_MOST: Duration = Duration::from_secs(5);
+/// How long a file that cannot be fetched is tried for.
+const COLLECT_PATIENCE: Duration = Duration::from_mins(1);
+/// A file may be so many times larger than its bit rate and time say, and so many bytes more.
+const LARGEST_FACTOR: u64 = 4;
+const LARGEST_MORE: u64 = 64 << 20;
+
+/// When the next round begins.
+enum Next {
+    Now,
+    After(Duration),
+    /// It is over.
+    Never,
+}
+
+/// What is known in this round.
+struct View {
+    row: RecordingRow,
+    device: Option<DeviceRow>,
+    phone: PhoneState,
+    /// How it is reached, while its container runs.
+    reach: Option<Phone>,
+}
+
+/// One recording's task.
+pub(crate) struct RecordingTask {
+    context: Arc<Context>,
+    recording: RecordingId,
+    wake: Arc<Wake>,
+    /// What the last action saw, good for the next round.
+    fresh: Option<Sighting>,
+    /// Failures in a row.
+    tries: u32,
+    collecting_since: Option<Instant>,
+    /// The newest trouble, for the operator.
+    trouble: Option<String>,
+}
+
+impl RecordingTask {
+    pub fn new(context: Arc<Context>, recording: RecordingId, wake: Arc<Wake>) -> Self {
+        Self { context, recording, wake, fresh: None, tries: 0, collecting_since: None, trouble: None }
+    }
+
+    /// Runs until the recording is over.
+    ///
+    /// # Errors
+    /// The text of a database failure that the agent cannot go on after.
+    pub async fn run(mut self) -> Result<(), String> {
+        loop {
+            self.wake.take();
+            let next = match self.round().await {
+                Ok(next) => next,
+                Err(Hindrance::Fatal(why)) => return Err(why),
+                Err(Hindrance::Trouble(reason)) => Next::After(self.trouble(&reason)),
+            };
+            match next {
+                Next::Now => tokio::task::yield_now().await,
+                Next::After(wait) => {
+                    let _ = timeout(wait, self.wake.raised()).await;
+                }
+                Next::Never => {
+                    self.context.tally.over(self.recording);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn trouble(&mut self, reason: &Reason) -> Duration {
+        let text = reason.to_string();
+        if self.trouble.as_ref() != Some(&text) {
+            tracing::warn!(recording = %self.recording, %reason, "waiting");
+            self.trouble = Some(text);
+        }
+        let wait = LOOK_AGAIN.saturating_mul(1 << self.tries.min(4)).min(AGAIN_MOST);
+        self.tries = self.tries.saturating_add(1);
+        wait
+    }
+
+    async fn round(&mut self) -> Result<Next, Hindrance> {
+        let id = self.recording;
+        let read = self.context.read(move |connection| {
+            let Some(row) = recording::get(connection, id)? else { return Ok(None) };
+            let device = device::get(connection, row.device())?;
+            Ok(Some((row, device)))
+        });
+        let Some((row, device)) = read.await? else { return Ok(Next::Never) };
+        if row.phase.is_terminal() {
+            return Ok(Next::Never);
+        }
+        let view = self.look(row, device).await;
+        let process = self.process(&view).await;
+        let (process, hindrance) = match process {
+            Ok(process) => (process, None),
+            Err(hindrance) => (ProcessState::Unknown, Some(hindrance)),
+        };
+        let action = plan(&view.row, &Sight { phone: view.phone, process, now: self.context.now() });
+        match (&action, hindrance) {
+            // It would have been asked, and could not be.
+            (Action::Rest(_), Some(hindrance)) => return Err(hindrance),
+            (Action::Wait(_) | Action::Rest(_), None) => {}
+            _ => tracing::debug!(recording = %id, ?action, "next"),
+        }
+        let next = self.act(&view, action).await?;
+        self.tries = 0;
+        Ok(next)
+    }
+
+    /// How the phone is. An engine that does not answer says nothing about it.
+    async fn look(&self, row: RecordingRow, device: Option<DeviceRow>) -> View {
+        let mut phone = phone_state(device.as_ref());
+        let found = self.context.engine.inspect(&container_name(row.device())).await;
+        if let Ok(found) = found {
+            let container = found.filter(|found| self.context.owns(found, row.device()));
+            phone = match (container.map(|container| container.state), phone) {
+                (Some(ContainerState::Running), phone) => match phone {
+                    PhoneState::Down { .. } => PhoneState::Down { container_runs: true },
+                    other => other,
+                },
+                (Some(ContainerState::Paused), PhoneState::Ready | PhoneState::Unsettled) => {
+                    PhoneState::Unsettled
+                }
+                (Some(ContainerState::Paused), PhoneState::Down { .. }) => {
+                    PhoneState::Down { container_runs: true }
+                }
+                _ => PhoneState::Down { container_runs: false },
+            };
+        }
+        let reach = device.as_ref().and_then(|device| device.ports).map(|ports| Phone {
+            device: row.device(),
+            address: self.context.adb_address(ports.adb),
+        });
+        let reach = reach.filter(|_| phone != PhoneState::Down { container_runs: false });
+        View { row, device, phone, reach }
+    }
+
+    /// How the recorder is.
+    async fn process(&mut self, view: &View) -> Result<ProcessState, Hindrance> {
+        if let Some(fresh) = self.fresh.take() {
+            return Ok(ProcessState::Seen(fresh));
+        }
+        let (Some(phone), true, None) = (view.reach, view.row.launched_at.is_some(), view.row.ended_at) else {
+            return Ok(ProcessState::Unknown);
+        };
+        let place = place(&view.row);
+        let look = self.context.recorder.look(phone, &place, view.row.process);
+        let sighting = self.or_woken(look).await?;
+        Ok(sighting.map_or(ProcessState::Unknown, ProcessState::Seen))
+    }
+
+    /// What the phone says; `None` when something else happened meanwhile.
+    async fn or_woken<T>(
+        &self,
+        asked: impl Future<Output = Result<T, RecorderError>>,
+    ) -> Result<Option<T>, Hindrance> {
+        tokio::select! {
+            biased;
+            answer = asked => answer.map(Some).map_err(|error| Hindrance::trouble("PHONE_UNREACHABLE", &error)),
+            () = self.wake.raised() => Ok(None),
+        }
+    }
+
+    async fn act(&mut self, view: &View, action: Action) -> Result<Next, Hindrance> {
+        let (id, now) = (self.recording, self.context.now());
+        match action {
+            Action::Done => return Ok(Next::Never),
+            Action::Rest(wait) => return Ok(Next::After(wait)),
+            Action::Launch => return self.launch(view).await,
+            Action::Adopt(sighting) => {
+                let Recorded::Runs(process) = sighting.recorder else { return Ok(Next::Now) };
+                let began =
+                    self.context.write(move |tx| transition::adopt(tx, id, &sighting, process, now)).await?;
+                self.context.tally.reached(id, sighting.bytes);
+                if began {
+                    self.context.tally.started();
+                    tracing::info!(recording = %id, device = %view.row.device(), pid = process.pid, "recording");
+                }
+                self.fresh = Some(sighting);
+            }
+            Action::Wait(most) => return self.wait(view, most).await,
+            Action::Finish(cause) => {
+                self.context.write(move |tx| transition::due(tx, id, cause, now)).await?;
+            }
+            Action::Signal(signal) => self.signal(view, signal).await?,
+            Action::Ended(cause) => {
+                self.context.write(move |tx| transition::ended(tx, id, cause, now)).await?;
+            }
+            Action::Forbid => return self.forbid(view).await,
+            Action::Collect => return self.collect(view).await,
+            Action::Fail(reason) => self.fail(view, reason).await?,
+        }
+        Ok(Next::Now)
+    }
+
+    async fn fail(&mut self, view: &View, reason: Reason) -> Result<(), Hindrance> {
+        let (id, now) = (self.recording, self.context.now());
+        tracing::warn!(recording = %id, %reason, "failed");
+        self.context.write(move |tx| transition::fail_open(tx, id, reason.clone(), now)).await?;
+        self.context.tally.ended(RecordingPhase::Failed, view.row.end_cause);
+        Ok(())
+    }
+
+    async fn launch(&mut self, view: &View) -> Result<Next, Hindrance> {
+        let (id, now, spec) = (self.recording, self.context.now(), view.row.desired.spec);
+        let Some(phone) = view.reach else { return Ok(Next::After(LOOK_AGAIN)) };
+        let free = self.context.videos.free_bytes().await;
+        let free = free.map_err(|error| Hindrance::trouble("DISK_UNAVAILABLE", &error))?;
+        let needed = self.context.settings.recording.min_free_bytes.saturating_add(spec.expected_bytes());
+        if free < needed && view.row.launched_at.is_none() {
+            let (free, needed) = (free >> 20, needed >> 20);
+            let text = format!("{free} MiB are free on this host, and {needed} MiB are needed");
+            self.fail(view, Reason::new("DISK_FULL", text)).await?;
+            return Ok(Next::Now);
+        }
+        if !self.context.write(move |tx| transition::launching(tx, id, now)).await? {
+            return Ok(Next::After(LOOK_AGAIN));
+        }
+        match self.context.recorder.launch(phone, &place(&view.row), &spec).await {
+            Ok(sighting) => {
+                self.fresh = Some(sighting);
+                Ok(Next::Now)
+            }
+            Err(RecorderError::Refused(why)) => {
+                self.fail(view, Reason::new("RECORDER_FAILED", why)).await?;
+                Ok(Next::Now)
+            }
+            Err(error) => Err(Hindrance::trouble("PHONE_UNREACHABLE", &error)),
+        }
+    }
+
+    async fn wait(&mut self, view: &View, most: Duration) -> Result<Next, Hindrance> {
+        let (Some(phone), Some(process)) = (view.reach, view.row.process) else {
+            return Ok(Next::After(most));
+        };
+        let place = place(&view.row);
+        let waited = self.context.recorder.wait(phone, &place, process, most);
+        if let Some(sighting) = self.or_woken(waited).await? {
+            self.context.tally.reached(self.recording, sighting.bytes);
+            self.fresh = Some(sighting);
+        }
+        Ok(Next::Now)
+    }
+
+    async fn signal(&mut self, view: &View, signal: StopSignal) -> Result<(), Hindrance> {
+        let (id, now) = (self.recording, self.context.now());
+        let (Some(phone), Some(process)) = (view.reach, view.row.process) else { return Ok(()) };
+        if !self.context.write(move |tx| transition::signalling(tx, id, signal, now)).await? {
+            return Ok(());
+        }
+        if signal > StopSignal::Interrupt {
+            tracing::warn!(recording = %id, pid = process.pid, signal = signal.name(), "the recorder does not end");
+        }
+        let sent = self.context.recorder.signal(phone, process, signal).await;
+        sent.map_err(|error| Hindrance::trouble("PHONE_UNREACHABLE", &error))
+    }
+
+    async fn forbid(&mut self, view: &View) -> Result<Next, Hindrance> {
+        let Some(phone) = view.reach else { return Ok(Next::After(LOOK_AGAIN)) };
+        let forbidden = self.context.recorder.forbid(phone, &place(&view.row)).await;
+        if forbidden.map_err(|error| Hindrance::trouble("PHONE_UNREACHABLE", &error))? {
+            let reason = super::plan::obstacle(&view.row, view.phone, self.context.now());
+            let reason = reason.unwrap_or_else(|| {
+                Reason::new("NEVER_STARTED", "the phone could not be reached in time to begin")
+            });
+            self.fail(view, reason).await?;
+        }
+        Ok(Next::Now)
+    }
+
+    async fn collect(&mut self, view: &View) -> Result<Next, Hindrance> {
+        let row = &view.row;
+        let source = Source {
+            recording: row.id(),
+            device: row.device(),
+            data_epoch: row.data_epoch,
+            folder: row.folder.clone(),
+            phone: view.reach.filter(|_| view.device.is_some()),
+        };
+        let limit = row.desired.spec.expected_bytes() * LARGEST_FACTOR + LARGEST_MORE;
+        let collected = match self.context.videos.collect(&source, limit).await {
+            Ok(collected) => collected,
+            Err(VideoError::Refused(why)) => {
+                self.fail(view, Reason::new("REFUSED", why)).await?;
+                self.context.videos.clear(&source).await;
+                return Ok(Next::Now);
+            }
+            Err(VideoError::Trouble(why)) => {
+                let since = *self.collecting_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < COLLECT_PATIENCE {
+                    return Err(Hindrance::trouble("VIDEO_UNAVAILABLE", &why));
+                }
+                self.fail(view, Reason::new("COLLECT_FAILED", why)).await?;
+                return Ok(Next::Now);
+            }
+        };
+        let (id, now) = (self.recording, self.context.now());
+        let (kept, ended_at) = (collected.video.clone(), row.ended_at.unwrap_or(now));
+        let outcome = self
+            .context
+            .write(move |tx| {
+                let phase = transition::collected(tx, id, &collected, now)?;
+                Ok((phase, recording::get(tx, id)?.and_then(|row| row.end_cause)))
+            })
+            .await?;
+        if let (Some(phase), cause) = outcome {
+            self.count(phase, cause, kept.as_ref(), now.since(ended_at));
+        }
+        self.context.videos.clear(&source).await;
+        Ok(Next::Now)
+    }
+
+    fn count(
+        &self,
+        phase: RecordingPhase,
+        cause: Option<EndCause>,
+        kept: Option<&super::KeptVideo>,
+        took: Duration,
+    ) {
+        let length = kept.and_then(|video| video.movie.as_ref().ok()).map_or(0, |movie| movie.duration_ms);
+        let bytes = kept.map_or(0, |video| video.bytes);
+        self.context.tally.ended(phase, cause);
+        self.context.tally.collected(took, bytes, Duration::from_millis(length));
+        tracing::info!(
+            recording = %self.recording, phase = phase.name(), cause = cause.map_or("", EndCause::name),
+            bytes, milliseconds = length, "over"
+        );
+    }
+}
+
+fn place(row: &RecordingRow) -> Place {
+    Place { recording: row.id(), folder: row.folder.clone() }
+}

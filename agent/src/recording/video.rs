@@ -1,0 +1,407 @@
+//! The real [`Videos`]: the files of this host.
+//!
+//! ```text
+//!   <state_dir>/phones/<device>/data-<epoch>/local/tmp/phonefleet/<recording>/video.mp4
+//!        │ hard link, no byte is copied; a copy where that cannot be; adb where there is no such folder
+//!        ▼
+//!   <state_dir>/recordings/<device>/.<recording>.part ─▶ <recording>.mp4
+//!   <state_dir>/recordings/.phonefleet-host              whose videos these are
+//! ```
+//!
+//! The recorder has ended when its file is taken, and the phone's name for it is removed
+//! afterwards. A file that has other names on the phone is copied, so that nobody there can
+//! change what was hashed. (A process of the phone that holds it open still could: it is that
+//! phone's own video.)
+
+use super::confined::{Folder, is_plain, printable};
+use super::mp4::{Check, Flaw, Movie};
+use super::{Collected, KeptVideo, PHONE_FOLDER, Source, VideoError, Videos};
+use crate::adb::Adb;
+use async_trait::async_trait;
+use nix::errno::Errno;
+use phonefleet_protocol::id::{DeviceId, HostId, RecordingId};
+use phonefleet_protocol::time::Timestamp;
+use ring::digest::{Context, SHA256};
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Tells whose videos a folder holds.
+const HOST_FILE: &str = ".phonefleet-host";
+/// In a recording's folder on a phone.
+const VIDEO: &str = "video.mp4";
+const WORDS: &str = "words";
+const NAMES: [&str; 4] = [VIDEO, WORDS, "process", "process.new"];
+/// As much of what a recorder said as is told.
+const WORDS_BYTES: u64 = 400;
+/// Between two looks at a size that must not change, and how many there are at most.
+const STABLE: Duration = Duration::from_millis(20);
+const STABLE_LOOKS: u32 = 50;
+/// How long a copy over adb may take.
+const PULL: Duration = Duration::from_mins(5);
+/// Bytes read at once.
+const BLOCK: usize = 256 * 1024;
+
+/// The videos below a state directory.
+#[derive(Clone)]
+pub struct HostVideos {
+    phones: PathBuf,
+    folder: PathBuf,
+    adb: Arc<dyn Adb>,
+}
+
+impl HostVideos {
+    /// Videos and phones' data are below `state_dir`.
+    pub fn new(state_dir: &Path, adb: Arc<dyn Adb>) -> Self {
+        Self { phones: state_dir.join("phones"), folder: state_dir.join("recordings"), adb }
+    }
+
+    /// Where videos are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes the folder, and the file that says whose it is.
+    pub fn prepare(&self, host: &HostId) -> io::Result<()> {
+        make_folder(&self.folder)?;
+        let (file, text) = (self.folder.join(HOST_FILE), format!("{host}\n"));
+        if fs::read_to_string(&file).is_ok_and(|known| known == text) {
+            return Ok(());
+        }
+        let part = self.folder.join(".phonefleet-host.part");
+        fs::write(&part, text)?;
+        File::open(&part)?.sync_all()?;
+        fs::rename(&part, &file)?;
+        sync(&self.folder)
+    }
+
+    /// Where a video is, if it is kept.
+    pub fn path(&self, device: DeviceId, recording: RecordingId) -> PathBuf {
+        self.folder.join(device.to_string()).join(format!("{recording}.mp4"))
+    }
+
+    fn part(&self, source: &Source) -> PathBuf {
+        self.folder.join(source.device.to_string()).join(format!(".{}.part", source.recording))
+    }
+
+    fn data(&self, source: &Source) -> PathBuf {
+        self.phones.join(source.device.to_string()).join(format!("data-{}", source.data_epoch))
+    }
+
+    /// The recording's folder; `None` without one.
+    fn open(&self, source: &Source) -> Result<Option<Folder>, VideoError> {
+        let inside = source.folder.strip_prefix("/data/").unwrap_or(&source.folder);
+        match Folder::root(&self.data(source)).and_then(|data| data.below(inside)) {
+            Ok(folder) => Ok(Some(folder)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(planted(&source.folder, &error)),
+        }
+    }
+
+    /// Takes the file out of the phone's data, if there is one.
+    fn take(&self, source: &Source, limit: u64) -> Result<(bool, String), VideoError> {
+        let Some(folder) = self.open(source)? else { return Ok((false, String::new())) };
+        let words = folder.words(WORDS, WORDS_BYTES);
+        let file = match folder.file(VIDEO) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok((false, words)),
+            Err(error) => return Err(planted(VIDEO, &error)),
+        };
+        let size = stable_size(&file).map_err(|error| trouble("looking at", &source.folder, &error))?;
+        if size == 0 {
+            return Ok((false, words));
+        }
+        if size > limit {
+            let text = format!("its file has {size} bytes, and at most {limit} were to be expected");
+            return Err(VideoError::Refused(text));
+        }
+        let part = self.part(source);
+        let taken = remove(&part).and_then(|()| take_file(&folder, file, &part));
+        taken.map_err(|error| trouble("keeping", &part.display(), &error))?;
+        Ok((true, words))
+    }
+
+    /// Checks and hashes what was taken, and gives it its name.
+    fn keep(&self, source: &Source, taken: bool) -> Result<Option<KeptVideo>, VideoError> {
+        let (part, path) = (self.part(source), self.path(source.device, source.recording));
+        let from = if taken { &part } else { &path };
+        let opened = match OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(from) {
+            // Taken by an earlier try, which came no further.
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound && !taken => return Ok(None),
+            Err(error) => return Err(trouble("opening", &from.display(), &error)),
+        };
+        let keep = || -> io::Result<KeptVideo> {
+            opened.sync_all()?;
+            let (bytes, sha256) = hash(&opened)?;
+            let movie = examine(&opened, bytes)?;
+            if taken {
+                fs::rename(&part, &path)?;
+            }
+            if let Some(parent) = path.parent() {
+                sync(parent)?;
+            }
+            Ok(KeptVideo { bytes, sha256, movie })
+        };
+        keep().map(Some).map_err(|error| trouble("keeping", &path.display(), &error))
+    }
+
+    fn make_room(&self, source: &Source) -> Result<(), VideoError> {
+        let folder = self.folder.join(source.device.to_string());
+        make_folder(&folder).map_err(|error| trouble("making", &folder.display(), &error))
+    }
+
+    /// Copies the file through adb.
+    async fn pull(&self, source: &Source, limit: u64) -> Result<(bool, String), VideoError> {
+        let Some(phone) = source.phone else {
+            return Err(VideoError::Trouble(
+                "the phone's data is not on this host, and it cannot be reached".to_owned(),
+            ));
+        };
+        let part = self.part(source);
+        let remote = |name: &str| format!("{}/{name}", source.folder);
+        let fetch = async |name: &str, limit: u64| {
+            let file = File::create(&part).map_err(|error| trouble("making", &part.display(), &error))?;
+            let file = tokio::fs::File::from_std(file);
+            let pulled = self.adb.pull(phone.address, &remote(name), file, limit, PULL).await;
+            pulled.map_err(|error| VideoError::Trouble(format!("copying through adb: {error}")))
+        };
+        let words = match fetch(WORDS, WORDS_BYTES).await? {
+            Some(_) => printable(&fs::read(&part).unwrap_or_default()),
+            None => String::new(),
+        };
+        let size = fetch(VIDEO, limit.saturating_add(1)).await?.unwrap_or(0);
+        if size > limit {
+            let text = format!("its file has more than the {limit} bytes that were to be expected");
+            return Err(VideoError::Refused(text));
+        }
+        Ok((size > 0, words))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, VideoError> + Send + 'static,
+    ) -> Result<T, VideoError> {
+        let videos = self.clone();
+        tokio::task::spawn_blocking(move || work(&videos))
+            .await
+            .unwrap_or_else(|error| Err(VideoError::Trouble(error.to_string())))
+    }
+}
+
+#[async_trait]
+impl Videos for HostVideos {
+    async fn collect(&self, source: &Source, limit: u64) -> Result<Collected, VideoError> {
+        let own = source.clone();
+        let here = self
+            .blocking(move |videos| {
+                videos.make_room(&own)?;
+                if !videos.data(&own).exists() && !videos.path(own.device, own.recording).exists() {
+                    return Ok(None);
+                }
+                videos.take(&own, limit).map(Some)
+            })
+            .await?;
+        let (taken, words) = match here {
+            Some(taken) => taken,
+            None => self.pull(source, limit).await?,
+        };
+        let own = source.clone();
+        let video = self.blocking(move |videos| videos.keep(&own, taken)).await?;
+        Ok(Collected { video, words })
+    }
+
+    async fn clear(&self, source: &Source) {
+        let own = source.clone();
+        let cleared = self
+            .blocking(move |videos| {
+                let _ = fs::remove_file(videos.part(&own));
+                let Some(folder) = videos.open(&own)? else { return Ok(()) };
+                let clear = || -> io::Result<()> {
+                    folder.remove(&NAMES)?;
+                    let above = PHONE_FOLDER.strip_prefix("/data/").unwrap_or(PHONE_FOLDER);
+                    Folder::root(&videos.data(&own))?.below(above)?.remove_folder(&own.recording.to_string())
+                };
+                clear().map_err(|error| trouble("clearing", &own.folder, &error))
+            })
+            .await;
+        if let Err(error) = cleared {
+            tracing::warn!(recording = %source.recording, %error, "what is left on the phone stays");
+        }
+    }
+
+    async fn delete(&self, device: DeviceId, recording: RecordingId) -> Result<(), VideoError> {
+        self.blocking(move |videos| {
+            let path = videos.path(device, recording);
+            remove(&path).map_err(|error| trouble("deleting", &path.display(), &error))?;
+            // Works only once it is empty.
+            let _ = fs::remove_dir(videos.folder.join(device.to_string()));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn free_bytes(&self) -> Result<u64, VideoError> {
+        self.blocking(|videos| {
+            make_folder(&videos.folder)
+                .map_err(|error| trouble("making", &videos.folder.display(), &error))?;
+            let disk = nix::sys::statvfs::statvfs(&videos.folder)
+                .map_err(|error| trouble("asking for room in", &videos.folder.display(), &error.into()))?;
+            // Both types differ between platforms.
+            #[allow(clippy::useless_conversion)]
+            let (blocks, size) = (u64::from(disk.blocks_available()), u64::from(disk.fragment_size()));
+            Ok(blocks.saturating_mul(size))
+        })
+        .await
+    }
+
+    async fn kept_before(&self, before: Timestamp) -> Vec<(DeviceId, RecordingId)> {
+        let found = self.blocking(move |videos| Ok(videos.old(before))).await;
+        found.unwrap_or_default()
+    }
+}
+
+impl HostVideos {
+    fn old(&self, before: Timestamp) -> Vec<(DeviceId, RecordingId)> {
+        let names = |folder: &Path| -> Vec<fs::DirEntry> {
+            fs::read_dir(folder).map(|entries| entries.flatten().collect()).unwrap_or_default()
+        };
+        let mut found = Vec::new();
+        for folder in names(&self.folder) {
+            let Some(device) = folder.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            for entry in names(&folder.path()) {
+                let name = entry.file_name();
+                let id = name.to_str().and_then(|name| name.strip_suffix(".mp4")?.parse().ok());
+                let old = entry.metadata().is_ok_and(|about| about.ctime() < before.0 / 1000);
+                if let (Some(recording), true) = (id, old) {
+                    found.push((device, recording));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// What lies there was put there by somebody on the phone.
+fn planted(what: &str, error: &io::Error) -> VideoError {
+    VideoError::Refused(format!("{what} is not what the recorder made: {error}"))
+}
+
+fn trouble(what: &str, path: &dyn std::fmt::Display, error: &io::Error) -> VideoError {
+    VideoError::Trouble(format!("{what} {path}: {error}"))
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o750).create(path)
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The size, once it does not change any more.
+fn stable_size(file: &File) -> io::Result<u64> {
+    let mut size = file.metadata()?.len();
+    for _ in 0..STABLE_LOOKS {
+        std::thread::sleep(STABLE);
+        let now = file.metadata()?.len();
+        if now == size {
+            break;
+        }
+        size = now;
+    }
+    Ok(size)
+}
+
+/// A second name for the file that is open; a copy where there can be none, and where the
+/// file has other names already.
+fn take_file(folder: &Folder, mut file: File, part: &Path) -> io::Result<()> {
+    let about = file.metadata()?;
+    if about.nlink() == 1 {
+        match folder.link(VIDEO, part) {
+            Ok(()) => {
+                let linked = fs::symlink_metadata(part)?;
+                if (linked.dev(), linked.ino()) == (about.dev(), about.ino()) {
+                    // The phone's user owns it. As good as nothing changes if that cannot be.
+                    let _ = own(&file);
+                    return Ok(());
+                }
+                // Exchanged in this very moment.
+                remove(part)?;
+            }
+            Err(error) if no_link(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o640).open(part)?;
+    file.seek(SeekFrom::Start(0))?;
+    io::copy(&mut file.take(about.len()), &mut copy)?;
+    Ok(())
+}
+
+/// Another disk, or one that knows no links.
+fn no_link(error: &io::Error) -> bool {
+    let known = error.raw_os_error().map(Errno::from_raw);
+    matches!(known, Some(Errno::EXDEV | Errno::EPERM | Errno::EMLINK | Errno::EOPNOTSUPP | Errno::ENOENT))
+}
+
+fn own(file: &File) -> io::Result<()> {
+    std::os::unix::fs::fchown(file, Some(nix::unistd::geteuid().as_raw()), Some(nix::unistd::getegid().as_raw()))?;
+    file.set_permissions(fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o640)))
+}
+
+/// Size and SHA-256 in one reading.
+fn hash(file: &File) -> io::Result<(u64, String)> {
+    if !is_plain(file)? {
+        return Err(io::Error::other("it is no plain file"));
+    }
+    let mut reader = file;
+    reader.seek(SeekFrom::Start(0))?;
+    let (mut context, mut block, mut bytes) = (Context::new(&SHA256), vec![0; BLOCK], 0);
+    // Not beyond its present end, should somebody still write to it.
+    let mut reader = reader.take(file.metadata()?.len());
+    loop {
+        let count = reader.read(&mut block)?;
+        if count == 0 {
+            break;
+        }
+        context.update(&block[..count]);
+        bytes += count as u64;
+    }
+    let mut text = String::with_capacity(64);
+    for byte in context.finish().as_ref() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    Ok((bytes, text))
+}
+
+/// Looks into the file.
+fn examine(file: &File, bytes: u64) -> io::Result<Result<Movie, Flaw>> {
+    let mut check = Check::new(bytes);
+    loop {
+        let range = match check.wants() {
+            Ok(range) => range,
+            Err(result) => return Ok(result),
+        };
+        let mut piece = Vec::new();
+        let mut reader = file;
+        reader.seek(SeekFrom::Start(range.start))?;
+        reader.take(range.end - range.start).read_to_end(&mut piece)?;
+        check.give(&piece);
+    }
+}
+
+#[cfg(test)]
+#[path = "video_tests.rs"]
+mod tests;

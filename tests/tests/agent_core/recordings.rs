@@ -1,0 +1,410 @@
+//! Recordings of simulated phones: begun once, ended in order, and always told to an end.
+
+use crate::world::{World, device, recording, wish};
+use phonefleet_agent::store::recording::StopSignal;
+use phonefleet_protocol::command::Command;
+use phonefleet_protocol::desired::Wish;
+use phonefleet_protocol::event::{Event, Outcome};
+use phonefleet_protocol::recording::{
+    DesiredRecording, EndCause, RecordingFacts, RecordingPhase, RecordingWish,
+};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+fn stopped(desired: &DesiredRecording) -> DesiredRecording {
+    DesiredRecording { wish: RecordingWish::Stopped, ..desired.clone() }
+}
+
+fn code(facts: &RecordingFacts) -> &str {
+    facts.reason.as_ref().map_or("", |reason| &reason.code)
+}
+
+fn phases(world: &World, desired: &DesiredRecording) -> Vec<RecordingPhase> {
+    world.tales(desired.recording_id).iter().map(|facts| facts.phase).collect()
+}
+
+const WHOLE_LIFE: [RecordingPhase; 4] =
+    [RecordingPhase::Starting, RecordingPhase::Recording, RecordingPhase::Stopping, RecordingPhase::Final];
+
+#[tokio::test(start_paused = true)]
+async fn it_records_until_it_is_stopped() {
+    let world = World::start().await;
+    let desired = world.recording(1, &[]).await;
+    let seen = world.machine.recording(recording(1)).unwrap();
+    assert!(seen.runs() && seen.launches == 1);
+    let asked = Instant::now();
+    world.controller.record(&stopped(&desired)).await;
+    let facts = world.over(recording(1)).await;
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert_eq!(phases(&world, &desired), WHOLE_LIFE);
+    assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::Stopped)));
+    assert_eq!(facts.sha256.as_deref().map(str::len), Some(64));
+    let (started, ended) = (facts.started_at.unwrap(), facts.ended_at.unwrap());
+    let clock = ended.since(started).as_millis() as u64;
+    assert!(clock.abs_diff(facts.duration_ms.unwrap()) < 1000, "{facts:?}");
+    assert_eq!(world.machine.videos(), [recording(1)]);
+    world.until("the phone's folder gone", |world| {
+        world.machine.recordings().is_empty().then_some(())
+    })
+    .await;
+    // The same word again: the same facts again.
+    world.controller.record(&stopped(&desired)).await;
+    world.until("the end again", |world| (world.tales(recording(1)).len() == 5).then_some(())).await;
+    assert_eq!(world.tales(recording(1))[4], facts);
+    let handle = world.handle.as_ref().unwrap();
+    let snapshot = phonefleet_agent::status::StatusSource::snapshot(handle).await.unwrap();
+    assert_eq!((snapshot.recordings.len(), snapshot.recording_counts.finalised), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_at_its_time_limit_and_that_is_seen_at_once() {
+    let world = World::start().await;
+    world.reach(&wish(1, 1, Wish::Running)).await;
+    let desired = world.record(1, 10);
+    world.controller.record(&desired).await;
+    let began = Instant::now();
+    let facts = world.over(recording(1)).await;
+    assert!((10_000..11_500).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::TimeLimit)));
+    assert_eq!(facts.duration_ms, Some(10_000));
+    assert_eq!(phases(&world, &desired), WHOLE_LIFE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_begun_ends_with_its_reason() {
+    let world = World::start().await;
+    let end = async |desired: DesiredRecording| {
+        world.controller.record(&desired).await;
+        let facts = world.over(desired.recording_id).await;
+        assert_eq!(facts.phase, RecordingPhase::Failed);
+        code(&facts).to_owned()
+    };
+    assert_eq!(end(world.record(1, 10)).await, "DEVICE_NOT_RUNNING");
+    world.reach(&wish(1, 1, Wish::Stopped)).await;
+    assert_eq!(end(world.record(2, 10)).await, "DEVICE_NOT_RUNNING");
+    assert_eq!(end(stopped(&world.record(3, 10))).await, "NEVER_STARTED");
+    let late = DesiredRecording { not_after: world.now(), ..world.record(4, 10) };
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(end(late).await, "TOO_LATE");
+    assert_eq!(end(world.record(5, 181)).await, "INVALID_SPEC");
+    world.reach(&wish(1, 2, Wish::Running)).await;
+    world.machine.set_free_bytes(Some(100 << 20));
+    assert_eq!(end(world.record(6, 10)).await, "DISK_FULL");
+    world.machine.set_free_bytes(None);
+    let first = world.record(7, 60);
+    world.controller.record(&first).await;
+    world.told(recording(7), RecordingPhase::Recording).await;
+    assert_eq!(end(world.record(8, 10)).await, "BUSY");
+    assert!(world.machine.recording(recording(7)).unwrap().runs());
+    // A phone that does not answer in time.
+    world.controller.record(&stopped(&first)).await;
+    world.over(recording(7)).await;
+    world.machine.set_hung(device(1), true);
+    let unheard = world.record(9, 10);
+    world.controller.record(&unheard).await;
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!(world.tales(recording(9)).len(), 1);
+    world.machine.set_hung(device(1), false);
+    assert_eq!(code(&world.over(recording(9)).await), "TOO_LATE");
+    assert!(world.machine.recording(recording(9)).is_none_or(|found| found.launches == 0));
+    // Everything that was ever asked for was told to its end.
+    assert_eq!(world.count("SELECT count(*) FROM recording WHERE finished_at IS NULL"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn recorders_that_fail_are_told_in_their_own_words() {
+    for (fault, phase, expected, words) in [
+        ("record_refuse", RecordingPhase::Failed, "RECORDER_FAILED", "codec"),
+        ("record_fail", RecordingPhase::Corrupt, "TRUNCATED", "err=-38"),
+    ] {
+        let world = World::start().await;
+        let argument = format!("androidboot.phonesim_fault={fault}");
+        world.reach(&crate::world::wish_with(1, 1, Wish::Running, &[&argument])).await;
+        world.controller.record(&world.record(1, 20)).await;
+        let facts = world.over(recording(1)).await;
+        assert_eq!((facts.phase, code(&facts)), (phase, expected));
+        assert!(facts.reason.as_ref().unwrap().detail.contains(words), "{facts:?}");
+        assert_eq!(facts.end_cause, Some(EndCause::ProcessEnded));
+        assert_eq!(facts.bytes.is_some(), phase == RecordingPhase::Corrupt);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorder_that_hangs_is_ended_by_every_signal_once() {
+    let world = World::start().await;
+    let desired = world.recording(1, &["androidboot.phonesim_fault=record_hang"]).await;
+    let asked = Instant::now();
+    world.controller.record(&stopped(&desired)).await;
+    sleep(Duration::from_secs(14)).await;
+    let sent = world.machine.recording(recording(1)).unwrap().signals;
+    assert_eq!(sent, [StopSignal::Interrupt, StopSignal::HangUp]);
+    let facts = world.over(recording(1)).await;
+    assert!((15..18).contains(&asked.elapsed().as_secs()), "{:?}", asked.elapsed());
+    assert_eq!((facts.phase, code(&facts)), (RecordingPhase::Corrupt, "TRUNCATED"));
+    assert!(facts.reason.unwrap().detail.contains("killed"));
+    // One that hangs is ended at its time limit, too.
+    let next = world.record(2, 10);
+    world.controller.record(&next).await;
+    let facts = world.over(recording(2)).await;
+    assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Corrupt, Some(EndCause::TimeLimit)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorder_that_is_killed_on_the_phone_leaves_a_torn_video() {
+    let world = World::start().await;
+    world.recording(1, &[]).await;
+    let killed = Instant::now();
+    world.machine.kill_recorder(recording(1));
+    let facts = world.over(recording(1)).await;
+    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    assert_eq!((facts.phase, code(&facts)), (RecordingPhase::Corrupt, "TRUNCATED"));
+    assert_eq!(facts.end_cause, Some(EndCause::ProcessEnded));
+    assert!(facts.bytes.unwrap() > 0 && facts.sha256.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_stops_reboots_resets_or_goes_lets_its_video_be_finished() {
+    for verb in ["stop", "reboot", "reset", "reserved", "delete"] {
+        let world = World::start().await;
+        world.recording(1, &[]).await;
+        let mut next = wish(1, 2, Wish::Running);
+        match verb {
+            "stop" => next.wish = Wish::Stopped,
+            "reboot" => next.boot_count = 1,
+            "reset" => (next.boot_count, next.data_epoch) = (1, 1),
+            "reserved" => next.wish = Wish::Reserved,
+            _ => next = wish(1, 2, Wish::Absent),
+        }
+        let asked = Instant::now();
+        let (outcome, _) = world.ask(&next).await;
+        assert_eq!(outcome, Outcome::Reached, "{verb}");
+        assert!(asked.elapsed() < Duration::from_secs(12), "{verb}: {:?}", asked.elapsed());
+        let facts = world.over(recording(1)).await;
+        assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::DeviceStopped)), "{verb}");
+        // The recording was over before the phone was.
+        let events = world.controller.events();
+        let at = |wanted: &dyn Fn(&Event) -> bool| events.iter().position(wanted).unwrap();
+        let over = at(&|event| matches!(event, Event::RecordingChanged { facts, .. } if facts.phase.is_terminal()));
+        let answered = at(&|event| matches!(event, Event::Answer { generation: 2, .. }));
+        assert!(over < answered, "{verb}");
+        // And what the phone is asked for while it goes down is refused.
+        assert_eq!(world.machine.videos(), [recording(1)], "{verb}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_is_not_held_up_by_a_recorder_that_hangs() {
+    let world = World::start().await;
+    world.recording(1, &["androidboot.phonesim_fault=record_hang"]).await;
+    let asked = Instant::now();
+    world.reach(&wish(1, 2, Wish::Absent)).await;
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    let facts = world.over(recording(1)).await;
+    assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Corrupt, Some(EndCause::DeviceStopped)));
+    world.until_clean().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_cannot_be_asked_is_stopped_all_the_same() {
+    let world = World::start().await;
+    world.recording(1, &[]).await;
+    world.machine.set_hung(device(1), true);
+    let asked = Instant::now();
+    world.reach(&wish(1, 2, Wish::Absent)).await;
+    assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
+    let facts = world.over(recording(1)).await;
+    assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Corrupt, Some(EndCause::DeviceStopped)));
+    world.until_clean().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_dies_takes_its_recorder_along_and_that_is_seen_at_once() {
+    for behind_back in [false, true] {
+        let world = World::start().await;
+        world.recording(1, &[]).await;
+        let died = Instant::now();
+        if behind_back {
+            world.machine.remove_behind_back(device(1));
+        } else {
+            world.machine.die(device(1), 137);
+        }
+        let facts = world.over(recording(1)).await;
+        assert!(died.elapsed() < Duration::from_secs(1), "{:?}", died.elapsed());
+        assert_eq!((facts.phase, code(&facts)), (RecordingPhase::Corrupt, "TRUNCATED"));
+        assert_eq!(facts.end_cause, Some(EndCause::DeviceDied));
+        // The phone comes back, and can be recorded again.
+        world.until("the phone runs again", |world| {
+            world.machine.phone(device(1)).filter(phonefleet_tests::simulation::machine::Phone::has_booted)
+        })
+        .await;
+        sleep(Duration::from_secs(3)).await;
+        world.controller.record(&world.record(2, 5)).await;
+        assert_eq!(world.over(recording(2)).await.phase, RecordingPhase::Final);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_became_of_it_while_the_agent_was_away_is_found_out() {
+    // It went on.
+    let mut world = World::start().await;
+    let desired = world.recording(1, &[]).await;
+    world.kill_agent().await;
+    sleep(Duration::from_secs(10)).await;
+    world.start_agent().await;
+    world.controller.record(&stopped(&desired)).await;
+    let facts = world.over(recording(1)).await;
+    assert_eq!(facts.phase, RecordingPhase::Final);
+    assert!(facts.duration_ms.unwrap() > 12_000, "{facts:?}");
+    assert_eq!(phases(&world, &desired), WHOLE_LIFE);
+    // It came to its limit.
+    let mut world = World::start().await;
+    world.recording(1, &[]).await;
+    world.kill_agent().await;
+    sleep(Duration::from_secs(600)).await;
+    world.start_agent().await;
+    let facts = world.over(recording(1)).await;
+    assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::TimeLimit)));
+    assert_eq!(facts.duration_ms, Some(60_000));
+    // Its phone died, and was started again by somebody.
+    let mut world = World::start().await;
+    world.recording(1, &[]).await;
+    world.kill_agent().await;
+    world.machine.die(device(1), 137);
+    sleep(Duration::from_secs(600)).await;
+    world.start_agent().await;
+    let facts = world.over(recording(1)).await;
+    assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Corrupt, Some(EndCause::DeviceDied)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_at_every_step_a_recording_is_begun_once_and_ends_well() {
+    let mut killed = 0;
+    for nth in 1.. {
+        let mut world = World::start().await;
+        world.reach(&wish(1, 1, Wish::Running)).await;
+        let desired = world.record(1, 60);
+        world.crash.arm(nth);
+        world.controller.record(&desired).await;
+        let began = Instant::now();
+        let mut fired = false;
+        tokio::select! {
+            () = world.crash.fired() => fired = true,
+            () = sleep(Duration::from_secs(5)) => {}
+        }
+        if fired {
+            world.restart_agent().await;
+        }
+        world.told(recording(1), RecordingPhase::Recording).await;
+        assert_eq!(world.machine.recording(recording(1)).unwrap().launches, 1, "killed at {nth}");
+        if !fired {
+            world.controller.record(&stopped(&desired)).await;
+            tokio::select! {
+                () = world.crash.fired() => fired = true,
+                _ = world.over(recording(1)) => {}
+            }
+            if fired {
+                // As long as no recorder would have patience with a second SIGINT.
+                world.restart_agent().await;
+            }
+        } else {
+            world.controller.record(&stopped(&desired)).await;
+        }
+        let facts = world.over(recording(1)).await;
+        assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::Stopped)), "killed at {nth}: {facts:?}");
+        assert!(began.elapsed() < Duration::from_secs(60), "killed at {nth}");
+        assert_eq!(world.machine.videos(), [recording(1)], "killed at {nth}");
+        world.until("nothing left on the phone", |world| {
+            let kept = world.machine.recordings();
+            // Swept within the hour if the agent died between the last commit and the removal.
+            kept.iter().all(|(_, found)| !found.runs()).then_some(())
+        })
+        .await;
+        let told = phases(&world, &desired);
+        assert_eq!(told.iter().filter(|phase| phase.is_terminal()).count(), 1, "killed at {nth}: {told:?}");
+        killed += u64::from(fired);
+        if !fired {
+            break;
+        }
+    }
+    assert!(killed >= 8, "only {killed} places to kill it at");
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_at_every_step_of_a_deletion_the_video_is_finished_first() {
+    for nth in 1..60 {
+        let mut world = World::start().await;
+        world.recording(1, &[]).await;
+        world.crash.arm(nth);
+        let absent = wish(1, 2, Wish::Absent);
+        world.controller.desire(&absent).await;
+        let fired = tokio::select! {
+            () = world.crash.fired() => true,
+            _ = world.answer(&absent) => false,
+        };
+        if fired {
+            world.restart_agent().await;
+        }
+        assert_eq!(world.answer(&absent).await.0, Outcome::Reached);
+        let facts = world.over(recording(1)).await;
+        assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::DeviceStopped)), "killed at {nth}");
+        if !fired {
+            assert!(nth > 8);
+            return;
+        }
+    }
+    panic!("there is no end of places to kill it at");
+}
+
+#[tokio::test(start_paused = true)]
+async fn recorders_without_a_row_are_ended_and_counted() {
+    let mut world = World::start().await;
+    world.recording(1, &[]).await;
+    world.kill_agent().await;
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = world.database().into_os_string();
+        file.push(suffix);
+        let _ = std::fs::remove_file(file);
+    }
+    world.start_agent().await;
+    world.until("the orphan ended", |world| world.machine.recordings().is_empty().then_some(())).await;
+    let handle = world.handle.as_ref().unwrap();
+    let snapshot = phonefleet_agent::status::StatusSource::snapshot(handle).await.unwrap();
+    assert_eq!(snapshot.recording_counts.orphans, 1);
+    // The controller asks for the recording that it knows: it gets an end.
+    let facts = world.over(recording(1)).await;
+    assert_eq!(facts.phase, RecordingPhase::Failed, "{facts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_inventory_names_what_runs_and_whose_end_was_not_heard() {
+    let mut world = World::start().await;
+    world.recording(1, &[]).await;
+    // Another controller of the same fleet, with an empty database: everything is told anew.
+    world.replace_controller("fleet-1");
+    let told = world
+        .until("an inventory", |world| {
+            world.controller.events().into_iter().find_map(|event| match event {
+                Event::InventoryRecordings { recordings } => Some(recordings),
+                _ => None,
+            })
+        })
+        .await;
+    assert_eq!((told.len(), told[0].phase), (1, RecordingPhase::Recording));
+    // What its list does not name goes on to its own end.
+    world.controller.send(&Command::SnapshotRecordings { recordings: vec![] }).await;
+    let facts = world.over(recording(1)).await;
+    assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::TimeLimit)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_old_is_forgotten() {
+    let world = World::start().await;
+    let desired = world.recording(1, &[]).await;
+    world.controller.record(&stopped(&desired)).await;
+    world.over(recording(1)).await;
+    sleep(Duration::from_hours(6 * 24)).await;
+    assert_eq!(world.machine.videos().len(), 1);
+    sleep(Duration::from_hours(30)).await;
+    assert_eq!(world.machine.videos().len(), 0);
+    assert_eq!(world.count("SELECT count(*) FROM recording"), 0);
+}
