@@ -307,7 +307,9 @@ impl Connection {
                 return Ok(Some(bytes));
             }
             if length > SYNC_BYTES {
-                return Err(AdbError::Offline(format!("the device sent {length} bytes at once, which none does")));
+                return Err(AdbError::Offline(format!(
+                    "the device sent {length} bytes at once, which none does"
+                )));
             }
             let data = &mut buffer[..length as usize];
             self.stream.read_exact(data).await.map_err(|error| device_gone(&error))?;

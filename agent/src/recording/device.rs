@@ -131,7 +131,8 @@ impl Recorder for AdbRecorder {
     }
 
     async fn list(&self, phone: Phone) -> Result<Vec<Leftover>, RecorderError> {
-        self.ask(phone, script::list(&serial(phone.device)), Duration::ZERO, Again::Yes, script::leftovers).await
+        self.ask(phone, script::list(&serial(phone.device)), Duration::ZERO, Again::Yes, script::leftovers)
+            .await
     }
 
     async fn remove(&self, phone: Phone, leftover: Leftover) -> Result<(), RecorderError> {

@@ -68,9 +68,14 @@ pub struct Check {
 #[derive(Clone, Debug)]
 enum State {
     /// At a box of the file.
-    Top { at: u64 },
+    Top {
+        at: u64,
+    },
     /// At a box of `moov`, which ends at `end`.
-    Index { at: u64, end: u64 },
+    Index {
+        at: u64,
+        end: u64,
+    },
     Over(Result<Movie, Flaw>),
 }
 

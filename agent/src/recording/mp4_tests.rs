@@ -66,7 +66,8 @@ fn what_is_no_video_is_told_by_name() {
 fn no_file_makes_it_work_for_long_or_fall() {
     let many = [boxed(b"ftyp", b"isom"), boxed(b"free", b"").repeat(100_000)].concat();
     assert!(matches!(check(&many), Err(Flaw::Damaged { .. })));
-    let endless = [&boxed(b"ftyp", b"isom")[..], &1_u32.to_be_bytes(), b"mdat", &u64::MAX.to_be_bytes()].concat();
+    let endless =
+        [&boxed(b"ftyp", b"isom")[..], &1_u32.to_be_bytes(), b"mdat", &u64::MAX.to_be_bytes()].concat();
     assert_eq!(check(&endless), Err(Flaw::Truncated));
     // Every cut, and every byte replaced.
     let whole = video(&movie_header(1000, 2500));

@@ -174,7 +174,11 @@ fn go_on(row: &RecordingRow, sighting: &Sighting, now: Timestamp) -> Action {
     let Some(launched_at) = row.launched_at else { return Action::Launch };
     if row.end_cause.is_none() {
         let left = overdue_at(row).since(now);
-        return if left.is_zero() { Action::Finish(EndCause::TimeLimit) } else { Action::Wait(left.min(WAIT)) };
+        return if left.is_zero() {
+            Action::Finish(EndCause::TimeLimit)
+        } else {
+            Action::Wait(left.min(WAIT))
+        };
     }
     let (sent_at, patience, next) = match row.signal {
         None if sighting.bytes > 0 || passed(launched_at, FILE_PATIENCE, now) => {

@@ -125,7 +125,8 @@ fn signals_come_in_order_once_and_in_time() {
 #[test]
 fn a_recorder_without_a_file_is_not_signalled_at_once() {
     let row = RecordingRow { end_cause: Some(EndCause::Stopped), ..running() };
-    let empty = Sighting { recorder: Recorded::Runs(PROCESS), launched_in: Some(1), runs_in: Some(1), bytes: 0 };
+    let empty =
+        Sighting { recorder: Recorded::Runs(PROCESS), launched_in: Some(1), runs_in: Some(1), bytes: 0 };
     let at = |now| Sight { now, ..sight(PhoneState::Ready, ProcessState::Seen(empty)) };
     assert_eq!(plan(&row, &at(NOW)), Action::Wait(LOOK_AGAIN));
     assert_eq!(plan(&row, &at(NOW.after(FILE_PATIENCE))), Action::Signal(StopSignal::Interrupt));
@@ -152,8 +153,7 @@ fn a_phone_that_does_not_answer_holds_nothing_up_for_ever() {
     };
     assert_eq!(plan(&running(), &at(180)), Action::Rest(LOOK_AGAIN));
     assert_eq!(plan(&running(), &at(186)), Action::Ended(None));
-    let stopped =
-        RecordingRow { end_cause: Some(EndCause::Stopped), ending_since: Some(NOW), ..running() };
+    let stopped = RecordingRow { end_cause: Some(EndCause::Stopped), ending_since: Some(NOW), ..running() };
     assert_eq!(plan(&stopped, &at(119)), Action::Rest(LOOK_AGAIN));
     assert_eq!(plan(&stopped, &at(120)), Action::Ended(None));
 }

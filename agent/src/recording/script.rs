@@ -27,7 +27,9 @@ const SINCE: &str = "since() { s=; l=; { read -r l </proc/$1/stat; } 2>/dev/null
 
 /// A script that runs only on the phone with that serial number, and says when it has ended.
 fn on_phone(serial: &str, body: &str) -> String {
-    format!("[ \"$(getprop ro.boot.serialno)\" = {serial} ] || {{ echo {STRANGER}; exit 0; }}\n{SINCE}\n{body}\necho {END}")
+    format!(
+        "[ \"$(getprop ro.boot.serialno)\" = {serial} ] || {{ echo {STRANGER}; exit 0; }}\n{SINCE}\n{body}\necho {END}"
+    )
 }
 
 /// Tells how the recording in `$D` is. `$p` and `$t` name its process; without them the
@@ -46,7 +48,8 @@ fi"
 }
 
 fn named(known: Option<PhoneProcess>) -> String {
-    known.map_or_else(|| "p=; t=".to_owned(), |process| format!("p={}; t={}", process.pid, process.start_time))
+    known
+        .map_or_else(|| "p=; t=".to_owned(), |process| format!("p={}; t={}", process.pid, process.start_time))
 }
 
 /// Launches the recorder and waits up to two seconds for its file. It belongs to nobody: a

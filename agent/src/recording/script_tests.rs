@@ -20,7 +20,8 @@ fn a_sighting_is_what_the_lines_say() {
     assert_eq!(seen, expected);
     assert_eq!(sighting(&["init 77", "launched", "size"]).recorder, Recorded::Ended);
     assert_eq!(sighting(&["init 77"]).recorder, Recorded::Never);
-    for nonsense in ["runs", "runs 1 2", "runs -1 2", "runs 4294967295 1", "runs 12", "runs a b", "runs 12 x"] {
+    for nonsense in ["runs", "runs 1 2", "runs -1 2", "runs 4294967295 1", "runs 12", "runs a b", "runs 12 x"]
+    {
         assert_eq!(sighting(&["launched", nonsense]).recorder, Recorded::Ended, "{nonsense}");
     }
 }
@@ -38,7 +39,8 @@ fn leftovers_are_recordings_only() {
 /// Runs a script where a shell is, with a `getprop` that knows the serial number.
 fn run(script: &str) -> String {
     let preface = "getprop() { echo serial-1; }\n";
-    let output = std::process::Command::new("sh").arg("-c").arg(format!("{preface}{script}")).output().unwrap();
+    let output =
+        std::process::Command::new("sh").arg("-c").arg(format!("{preface}{script}")).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 

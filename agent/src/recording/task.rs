@@ -147,10 +147,10 @@ impl RecordingTask {
                 _ => PhoneState::Down { container_runs: false },
             };
         }
-        let reach = device.as_ref().and_then(|device| device.ports).map(|ports| Phone {
-            device: row.device(),
-            address: self.context.adb_address(ports.adb),
-        });
+        let reach = device
+            .as_ref()
+            .and_then(|device| device.ports)
+            .map(|ports| Phone { device: row.device(), address: self.context.adb_address(ports.adb) });
         let reach = reach.filter(|_| phone != PhoneState::Down { container_runs: false });
         View { row, device, phone, reach }
     }
@@ -160,7 +160,8 @@ impl RecordingTask {
         if let Some(fresh) = self.fresh.take() {
             return Ok(ProcessState::Seen(fresh));
         }
-        let (Some(phone), true, None) = (view.reach, view.row.launched_at.is_some(), view.row.ended_at) else {
+        let (Some(phone), true, None) = (view.reach, view.row.launched_at.is_some(), view.row.ended_at)
+        else {
             return Ok(ProcessState::Unknown);
         };
         let place = place(&view.row);

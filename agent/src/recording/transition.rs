@@ -124,12 +124,7 @@ pub fn adopt(
 }
 
 /// Its end is due by itself.
-pub fn due(
-    tx: &mut Tx<'_>,
-    id: RecordingId,
-    cause: EndCause,
-    now: Timestamp,
-) -> Result<(), rusqlite::Error> {
+pub fn due(tx: &mut Tx<'_>, id: RecordingId, cause: EndCause, now: Timestamp) -> Result<(), rusqlite::Error> {
     let Some(mut row) = open(tx, id)? else { return Ok(()) };
     end_is_due(&mut row, cause, now);
     recording::put(tx, &row)
@@ -196,7 +191,7 @@ pub fn collected(
             row.sha256 = Some(video.sha256.clone());
             let movie = video.movie.as_ref().ok();
             row.duration_ms = movie.map(|movie| movie.duration_ms);
-            row.end_cause = Some(row.end_cause.unwrap_or_else(|| by_itself(&row, movie)));
+            row.end_cause = Some(cause(&row, movie));
             match &video.movie {
                 Ok(_) => RecordingPhase::Final,
                 Err(flaw) => {
@@ -210,12 +205,15 @@ pub fn collected(
     Ok(Some(phase))
 }
 
-/// Nobody ended it: either its time was over, or something was wrong.
-fn by_itself(row: &RecordingRow, movie: Option<&Movie>) -> EndCause {
+/// Why it ended. Unless somebody asked for that, either its time was over, or something was
+/// wrong; a video of full length had ended before its phone died.
+fn cause(row: &RecordingRow, movie: Option<&Movie>) -> EndCause {
     let limit = Duration::from_secs(u64::from(row.desired.spec.max_duration_seconds));
-    match movie {
-        Some(movie) if Duration::from_millis(movie.duration_ms) + LIMIT_SLACK >= limit => EndCause::TimeLimit,
-        _ => EndCause::ProcessEnded,
+    let full = movie.is_some_and(|movie| Duration::from_millis(movie.duration_ms) + LIMIT_SLACK >= limit);
+    match row.end_cause {
+        None | Some(EndCause::DeviceDied) if full => EndCause::TimeLimit,
+        None => EndCause::ProcessEnded,
+        Some(known) => known,
     }
 }
 
@@ -234,7 +232,9 @@ fn ending(row: &RecordingRow, words: &str) -> String {
 
 fn nothing(row: &RecordingRow, words: &str) -> Reason {
     match row.end_cause {
-        Some(EndCause::DeviceDied) => Reason::new("DEVICE_DIED", "the phone died before anything was recorded"),
+        Some(EndCause::DeviceDied) => {
+            Reason::new("DEVICE_DIED", "the phone died before anything was recorded")
+        }
         _ if words.is_empty() => {
             Reason::new("NO_VIDEO", format!("there is no file, or an empty one; {}", ending(row, words)))
         }

@@ -272,7 +272,9 @@ impl HostVideos {
         };
         let mut found = Vec::new();
         for folder in names(&self.folder) {
-            let Some(device) = folder.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Some(device) = folder.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
             for entry in names(&folder.path()) {
                 let name = entry.file_name();
                 let id = name.to_str().and_then(|name| name.strip_suffix(".mp4")?.parse().ok());
@@ -357,7 +359,11 @@ fn no_link(error: &io::Error) -> bool {
 }
 
 fn own(file: &File) -> io::Result<()> {
-    std::os::unix::fs::fchown(file, Some(nix::unistd::geteuid().as_raw()), Some(nix::unistd::getegid().as_raw()))?;
+    std::os::unix::fs::fchown(
+        file,
+        Some(nix::unistd::geteuid().as_raw()),
+        Some(nix::unistd::getegid().as_raw()),
+    )?;
     file.set_permissions(fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o640)))
 }
 

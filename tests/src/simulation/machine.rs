@@ -169,7 +169,9 @@ impl Machine {
     /// Somebody removes a device's container behind our back.
     pub fn remove_behind_back(&self, device: DeviceId) {
         let mut state = self.lock();
+        state.settle_recorders();
         state.containers.retain(|_, phone| phone.container.device() != Some(device));
+        state.settle_recorders();
         state.tell(&device.to_string(), device);
     }
 
@@ -217,6 +219,8 @@ impl Machine {
             return;
         }
         phone.container.state = ContainerState::Exited { code, out_of_memory: false };
+        state.settle_recorders();
+        let Some(phone) = state.containers.get(id) else { return };
         let host = phone.container.labels.get(LABEL_HOST).cloned().unwrap_or_default();
         if let Some(device) = phone.container.device() {
             state.tell(&host, device);

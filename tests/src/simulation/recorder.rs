@@ -204,7 +204,8 @@ impl Recorder for SimulatedRecorder {
             let mut state = self.machine.lock();
             state.pids += 1;
             let pid = u32::try_from(100 + state.pids).unwrap_or(u32::MAX);
-            let epoch = state.data.iter().filter(|(device, _)| *device == phone.device).map(|data| data.1).max();
+            let epoch =
+                state.data.iter().filter(|(device, _)| *device == phone.device).map(|data| data.1).max();
             let fate = match () {
                 () if found.fault("record_refuse").is_some() => Fate::Refuses,
                 () if found.fault("record_fail").is_some() => Fate::Fails,

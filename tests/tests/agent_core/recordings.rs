@@ -8,6 +8,7 @@ use phonefleet_protocol::event::{Event, Outcome};
 use phonefleet_protocol::recording::{
     DesiredRecording, EndCause, RecordingFacts, RecordingPhase, RecordingWish,
 };
+use phonefleet_store::rusqlite::Connection;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -43,10 +44,7 @@ async fn it_records_until_it_is_stopped() {
     let clock = ended.since(started).as_millis() as u64;
     assert!(clock.abs_diff(facts.duration_ms.unwrap()) < 1000, "{facts:?}");
     assert_eq!(world.machine.videos(), [recording(1)]);
-    world.until("the phone's folder gone", |world| {
-        world.machine.recordings().is_empty().then_some(())
-    })
-    .await;
+    world.until("the phone's folder gone", |world| world.machine.recordings().is_empty().then_some(())).await;
     // The same word again: the same facts again.
     world.controller.record(&stopped(&desired)).await;
     world.until("the end again", |world| (world.tales(recording(1)).len() == 5).then_some(())).await;
@@ -180,11 +178,16 @@ async fn a_phone_that_stops_reboots_resets_or_goes_lets_its_video_be_finished() 
         assert_eq!(outcome, Outcome::Reached, "{verb}");
         assert!(asked.elapsed() < Duration::from_secs(12), "{verb}: {:?}", asked.elapsed());
         let facts = world.over(recording(1)).await;
-        assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::DeviceStopped)), "{verb}");
+        assert_eq!(
+            (facts.phase, facts.end_cause),
+            (RecordingPhase::Final, Some(EndCause::DeviceStopped)),
+            "{verb}"
+        );
         // The recording was over before the phone was.
         let events = world.controller.events();
         let at = |wanted: &dyn Fn(&Event) -> bool| events.iter().position(wanted).unwrap();
-        let over = at(&|event| matches!(event, Event::RecordingChanged { facts, .. } if facts.phase.is_terminal()));
+        let over =
+            at(&|event| matches!(event, Event::RecordingChanged { facts, .. } if facts.phase.is_terminal()));
         let answered = at(&|event| matches!(event, Event::Answer { generation: 2, .. }));
         assert!(over < answered, "{verb}");
         // And what the phone is asked for while it goes down is refused.
@@ -233,10 +236,14 @@ async fn a_phone_that_dies_takes_its_recorder_along_and_that_is_seen_at_once() {
         assert_eq!((facts.phase, code(&facts)), (RecordingPhase::Corrupt, "TRUNCATED"));
         assert_eq!(facts.end_cause, Some(EndCause::DeviceDied));
         // The phone comes back, and can be recorded again.
-        world.until("the phone runs again", |world| {
-            world.machine.phone(device(1)).filter(phonefleet_tests::simulation::machine::Phone::has_booted)
-        })
-        .await;
+        world
+            .until("the phone runs again", |world| {
+                world
+                    .machine
+                    .phone(device(1))
+                    .filter(phonefleet_tests::simulation::machine::Phone::has_booted)
+            })
+            .await;
         sleep(Duration::from_secs(3)).await;
         world.controller.record(&world.record(2, 5)).await;
         assert_eq!(world.over(recording(2)).await.phase, RecordingPhase::Final);
@@ -310,15 +317,20 @@ async fn killed_at_every_step_a_recording_is_begun_once_and_ends_well() {
             world.controller.record(&stopped(&desired)).await;
         }
         let facts = world.over(recording(1)).await;
-        assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::Stopped)), "killed at {nth}: {facts:?}");
+        assert_eq!(
+            (facts.phase, facts.end_cause),
+            (RecordingPhase::Final, Some(EndCause::Stopped)),
+            "killed at {nth}: {facts:?}"
+        );
         assert!(began.elapsed() < Duration::from_secs(60), "killed at {nth}");
         assert_eq!(world.machine.videos(), [recording(1)], "killed at {nth}");
-        world.until("nothing left on the phone", |world| {
-            let kept = world.machine.recordings();
-            // Swept within the hour if the agent died between the last commit and the removal.
-            kept.iter().all(|(_, found)| !found.runs()).then_some(())
-        })
-        .await;
+        world
+            .until("nothing left on the phone", |world| {
+                let kept = world.machine.recordings();
+                // Swept within the hour if the agent died between the last commit and the removal.
+                kept.iter().all(|(_, found)| !found.runs()).then_some(())
+            })
+            .await;
         let told = phases(&world, &desired);
         assert_eq!(told.iter().filter(|phase| phase.is_terminal()).count(), 1, "killed at {nth}: {told:?}");
         killed += u64::from(fired);
@@ -346,7 +358,11 @@ async fn killed_at_every_step_of_a_deletion_the_video_is_finished_first() {
         }
         assert_eq!(world.answer(&absent).await.0, Outcome::Reached);
         let facts = world.over(recording(1)).await;
-        assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::DeviceStopped)), "killed at {nth}");
+        assert_eq!(
+            (facts.phase, facts.end_cause),
+            (RecordingPhase::Final, Some(EndCause::DeviceStopped)),
+            "killed at {nth}"
+        );
         if !fired {
             assert!(nth > 8);
             return;
@@ -378,9 +394,29 @@ async fn recorders_without_a_row_are_ended_and_counted() {
 #[tokio::test(start_paused = true)]
 async fn the_inventory_names_what_runs_and_whose_end_was_not_heard() {
     let mut world = World::start().await;
-    world.recording(1, &[]).await;
-    // Another controller of the same fleet, with an empty database: everything is told anew.
+    let first = world.recording(1, &[]).await;
+    world.controller.record(&stopped(&first)).await;
+    world.over(recording(1)).await;
+    world.controller.record(&world.record(2, 60)).await;
+    world.told(recording(2), RecordingPhase::Recording).await;
+    sleep(Duration::from_secs(3)).await;
+    world.controller.record(&world.record(3, 60)).await;
+    world.over(recording(3)).await;
+    sleep(Duration::from_secs(1)).await;
+    world.kill_agent().await;
+    // Its log is lost, as with a restored database: it tells everything anew.
+    let connection = Connection::open(world.database()).unwrap();
+    connection
+        .execute_batch(
+            "UPDATE stream_log SET floor = 3,
+                 floor_chain = (SELECT chain FROM event_outbox WHERE seq = 3);
+             DELETE FROM event_outbox WHERE seq <= 3;
+             UPDATE recording SET told = 0 WHERE recording_id LIKE '%3';",
+        )
+        .unwrap();
+    drop(connection);
     world.replace_controller("fleet-1");
+    world.start_agent().await;
     let told = world
         .until("an inventory", |world| {
             world.controller.events().into_iter().find_map(|event| match event {
@@ -389,11 +425,18 @@ async fn the_inventory_names_what_runs_and_whose_end_was_not_heard() {
             })
         })
         .await;
-    assert_eq!((told.len(), told[0].phase), (1, RecordingPhase::Recording));
+    let told: Vec<_> = told.iter().map(|facts| (facts.recording_id, facts.phase)).collect();
+    assert_eq!(told, [(recording(2), RecordingPhase::Recording), (recording(3), RecordingPhase::Failed)]);
     // What its list does not name goes on to its own end.
     world.controller.send(&Command::SnapshotRecordings { recordings: vec![] }).await;
-    let facts = world.over(recording(1)).await;
+    let facts = world.over(recording(2)).await;
     assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::TimeLimit)));
+    // Once the controller has acknowledged an end, it is not told again.
+    world
+        .until("the end is known to be heard", |world| {
+            (world.count("SELECT count(*) FROM recording WHERE told = 0") == 0).then_some(())
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
