@@ -303,9 +303,6 @@ fn anybody_is_killed_at_random_with_orders_running() {
         now.as_millis() as u64
     });
     println!("PHONEFLEET_CRASH_SEED={seed} PHONEFLEET_CRASH_ROUNDS={rounds}");
-    // Of an engine that dies in the middle of its work, not every end is understood yet: see
-    // SPECIFICATION.md. It is killed at each step below in every run, at random only if asked.
-    let engine_too = from_environment("PHONEFLEET_CRASH_ENGINE").is_some();
     let mut dice = Dice(seed | 1);
     let mut ordered = 0;
     for round in 1..=rounds {
@@ -348,7 +345,7 @@ fn anybody_is_killed_at_random_with_orders_running() {
         for _ in 0..=dice.below(3) {
             let pause = Duration::from_millis(dice.below(900));
             std::thread::sleep(pause);
-            let victim = match dice.below(if engine_too { 9 } else { 7 }) {
+            let victim = match dice.below(9) {
                 0..=2 => Victim::Agent,
                 3 | 4 => Victim::Controller,
                 5 | 6 => Victim::Broker,

@@ -62,12 +62,20 @@ pub struct BootLadder {
     rung: Rung,
     stalled: Rung,
     evidence: String,
+    stranger: bool,
 }
 
 impl BootLadder {
     /// The boot of a phone at `address` that has to show `serial`. Its container runs.
     pub fn new(address: SocketAddr, serial: String) -> Self {
-        Self { address, serial, rung: Rung::Adb, stalled: Rung::Container, evidence: "not seen yet".into() }
+        Self {
+            address,
+            serial,
+            rung: Rung::Adb,
+            stalled: Rung::Container,
+            evidence: "not seen yet".into(),
+            stranger: false,
+        }
     }
 
     /// The highest rung that it could not pass, and what was seen there.
@@ -78,6 +86,11 @@ impl BootLadder {
     /// No adbd that is this phone's answers at present.
     pub fn out_of_reach(&self) -> bool {
         self.rung <= Rung::Identity
+    }
+
+    /// Another phone answers at this one's address.
+    pub fn meets_a_stranger(&self) -> bool {
+        self.stranger
     }
 
     /// Notes that the container itself does not run, such as a paused one.
@@ -92,7 +105,16 @@ impl BootLadder {
             Rung::Container | Rung::Adb => adb.connect(self.address, TRY).await.map(|()| Ok(())),
             Rung::Identity => {
                 let wanted = self.serial.clone();
-                self.ask(adb, "getprop ro.boot.serialno", |answer| answer == wanted).await
+                let mut stranger = false;
+                let passed = self
+                    .ask(adb, "getprop ro.boot.serialno", |answer| {
+                        // Early in a boot the property may still be empty.
+                        stranger = !answer.is_empty() && answer != wanted;
+                        answer == wanted
+                    })
+                    .await;
+                self.stranger = stranger;
+                passed
             }
             Rung::BootCompleted => self.ask(adb, "getprop sys.boot_completed", |answer| answer == "1").await,
             Rung::PackageManager => {
@@ -143,7 +165,7 @@ impl BootLadder {
         &self,
         adb: &dyn Adb,
         command: &str,
-        fine: impl Fn(&str) -> bool,
+        fine: impl FnOnce(&str) -> bool,
     ) -> Result<Result<(), String>, AdbError> {
         let output = adb.shell(self.address, command, TRY).await?;
         let answer = output.stdout.trim();

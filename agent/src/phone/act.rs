@@ -353,7 +353,7 @@ impl DeviceTask {
         Some(SHUTDOWN_LOOK)
     }
 
-    async fn remove_container(&mut self, view: &View) -> Result<(), Hindrance> {
+    pub(super) async fn remove_container(&mut self, view: &View) -> Result<(), Hindrance> {
         let Some(container) = &view.container else { return Ok(()) };
         let question = view.question;
         let ready = self.memory.recording_ends_by.is_some();

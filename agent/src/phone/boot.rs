@@ -15,8 +15,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 const BOOT_PAUSE: Duration = Duration::from_millis(300);
 /// How long a boot goes on without a look at row and container, should an event be lost.
 const BOOT_SLICE: Duration = Duration::from_secs(3);
-/// Part of the boot's time after which a phone out of reach, whose start is in doubt, is
-/// started again: an engine that dies in mid-start can leave one that runs without a network.
+/// Part of the boot's time after which it is begun again with a new container, where the
+/// engine is to blame: one that dies in mid-start can leave a phone that runs without a
+/// network, or give its address to two.
 const DOUBT: u32 = 4;
 /// Between two looks at a phone that runs.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
@@ -77,22 +78,27 @@ impl DeviceTask {
             self.settle(view, Phase::Running).await?;
         } else if Instant::now() >= boot.deadline {
             self.boot_is_over(view, &boot).await?;
-        } else if !frozen && view.row.phase == Phase::Starting && self.starts_in_vain(&boot) {
+        } else if !frozen && view.row.phase == Phase::Starting && self.boots_in_vain(&boot) {
             let (rung, evidence) = boot.ladder.stalled();
             tracing::warn!(device = %self.device, rung = rung.name(), evidence,
-                "out of reach since the engine or this agent was restarted; starting the phone again");
-            self.kill(container).await?;
+                "the engine has not connected it well; the container is made anew");
+            self.remove_container(view).await?;
         } else {
             self.memory.boot = Some(boot);
         }
         Ok(Next::Now)
     }
 
-    /// The start is in doubt for long enough, and nothing was heard of the phone.
-    fn starts_in_vain(&self, boot: &Boot) -> bool {
-        let patience = self.context.settings.boot_timeout / DOUBT;
+    /// For some time now nothing was heard of a phone whose start is in doubt, or another
+    /// phone answers in its place. Within one boot's time of the question only, so that its
+    /// answer comes in the end.
+    fn boots_in_vain(&self, boot: &Boot) -> bool {
+        let whole = self.context.settings.boot_timeout;
+        let patience = whole / DOUBT;
         let doubted = self.memory.doubted_since.is_some_and(|since| since.elapsed() >= patience);
-        doubted && boot.ladder.out_of_reach()
+        let begun = boot.deadline.saturating_duration_since(Instant::now()) + patience <= whole;
+        let in_vain = doubted && boot.ladder.out_of_reach() || begun && boot.ladder.meets_a_stranger();
+        in_vain && self.memory.asked_at.elapsed() < whole
     }
 
     async fn boot_is_over(&mut self, view: &View, boot: &Boot) -> Result<(), Hindrance> {
