@@ -77,7 +77,7 @@ async fn product(path: &Path, concurrent: usize) -> Result<Outcome> {
                         caller.notify_one();
                     }
                 }
-                Notice::SagaEnded(_) | Notice::SagaStep { .. } => {}
+                Notice::SagaEnded(_) | Notice::SagaStep { .. } | Notice::RecordingEnded(_) => {}
             }
         }
     };

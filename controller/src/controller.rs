@@ -33,6 +33,8 @@ pub struct Settings {
     pub lost_after: Duration,
     /// This program and its version.
     pub software: String,
+    /// This machine, to know which hosts' videos are files here; `None` where it has no id.
+    pub machine_id: Option<String>,
 }
 
 impl Default for Settings {
@@ -44,6 +46,7 @@ impl Default for Settings {
             presence: Duration::from_secs(30),
             lost_after: Duration::from_secs(600),
             software: concat!("phonefleet-controller/", env!("CARGO_PKG_VERSION")).to_owned(),
+            machine_id: None,
         }
     }
 }
@@ -79,7 +82,7 @@ impl Signals {
             // The runner may have ended with the daemon.
             Notice::SagaRunnable(saga) => _ = self.wakes.send(Wake::Runnable(saga)),
             Notice::SagaDue(at) => _ = self.wakes.send(Wake::Due(at)),
-            Notice::SagaEnded(_) | Notice::SagaStep { .. } => {}
+            Notice::SagaEnded(_) | Notice::SagaStep { .. } | Notice::RecordingEnded(_) => {}
         }
     }
 }

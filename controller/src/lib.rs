@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod order;
 pub mod placement;
 pub mod quota;
+pub mod recording;
 pub mod saga;
 pub mod schedule;
 pub mod store;

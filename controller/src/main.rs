@@ -4,7 +4,7 @@ use anyhow::{Context, anyhow};
 use clap::Parser;
 use phonefleet_controller::api::{self, Api, server};
 use phonefleet_controller::config::{self, Config, UNSET};
-use phonefleet_controller::controller::{Controller, Parts, Signals};
+use phonefleet_controller::controller::{Controller, Parts, Settings, Signals};
 use phonefleet_controller::metrics::Metrics;
 use phonefleet_controller::schedule::{self, Keep};
 use phonefleet_controller::store::{self, Store};
@@ -72,7 +72,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
         clock: Arc::clone(&clock) as _,
         ids: Arc::new(SystemIds),
     };
-    let controller = Controller::new(config.settings(), parts);
+    let settings = Settings { machine_id: machine_id(), ..config.settings() };
+    let controller = Controller::new(settings, parts);
     let api = Api::new(controller.handle(), metrics);
     let (end_serving, serving) = watch::channel(false);
     let mut end = serving.clone();
@@ -98,6 +99,14 @@ async fn run(config: Config) -> anyhow::Result<()> {
     }
     tracing::info!("ended");
     result
+}
+
+/// What agents on this machine call it too, by the same rule: a machine that has no such file
+/// is no other's neighbour.
+fn machine_id() -> Option<String> {
+    let text = std::fs::read_to_string("/etc/machine-id").ok()?;
+    // An image that was never booted has "uninitialized" in it.
+    Some(text.trim().to_owned()).filter(|id| id.len() >= 32)
 }
 
 /// Becomes `true` at SIGTERM or SIGINT.

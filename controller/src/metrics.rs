@@ -5,8 +5,8 @@
 
 use crate::fleet::presence::HostStatus;
 use crate::saga::REGISTRY;
-use crate::store::Notice;
 use crate::store::device::Status;
+use crate::store::{Notice, RecordingEnd, recording};
 use axum::http::{Method, StatusCode};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -24,6 +24,8 @@ const RESULTS: [&str; 4] = ["completed", "failed", "timeout", "cancelled"];
 /// Bounds of saga durations, seconds: from a stop on an idle host to the longest deadline.
 const SAGA_SECONDS: [f64; 16] =
     [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 600.0, 1200.0, 3600.0];
+/// Bounds of video lengths, seconds: up to the longest recording.
+const RECORDING_SECONDS: [f64; 9] = [1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 170.0, 180.0];
 /// Bounds of call durations, seconds: the aim is 0.01 for an order.
 const CALL_SECONDS: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 30.0];
 
@@ -35,6 +37,12 @@ struct StatusLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StepLabel {
     step: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndLabel {
+    status: &'static str,
+    cause: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,6 +90,8 @@ pub struct Snapshot {
     pub messages_ignored: u64,
     /// Hosts by status; see [`Self::count_host`].
     pub hosts: BTreeMap<&'static str, u64>,
+    /// Numbers over all recordings.
+    pub recordings: recording::Summary,
 }
 
 impl Snapshot {
@@ -115,6 +125,7 @@ pub struct Metrics {
     unknown_items: Number,
     messages_ignored: Number,
     link_up: Number,
+    recordings: RecordingNumbers,
     calls: Family<CallLabel, Counter>,
     call_time: Histogram,
 }
@@ -130,6 +141,7 @@ impl Default for Metrics {
                 (definition.saga_type, SagaNumbers::new(&mut registry, definition.saga_type, &steps))
             })
             .collect();
+        let recordings = RecordingNumbers::new(&mut registry);
         let own = registry.sub_registry_with_prefix("phonefleet_controller");
         let metrics = Self {
             registry: Registry::default(),
@@ -142,6 +154,7 @@ impl Default for Metrics {
             unknown_items: Gauge::default(),
             messages_ignored: Gauge::default(),
             link_up: Gauge::default(),
+            recordings,
             calls: Family::default(),
             call_time: Histogram::new(CALL_SECONDS),
         };
@@ -180,6 +193,50 @@ impl Default for Metrics {
             metrics.call_time.clone(),
         );
         Self { registry, ..metrics }
+    }
+}
+
+/// The numbers of recordings.
+struct RecordingNumbers {
+    active: Number,
+    orphans: Number,
+    ended: Family<EndLabel, Counter>,
+    duration: Histogram,
+}
+
+impl RecordingNumbers {
+    fn new(registry: &mut Registry) -> Self {
+        let numbers = Self {
+            active: Gauge::default(),
+            orphans: Gauge::default(),
+            ended: Family::default(),
+            duration: Histogram::new(RECORDING_SECONDS),
+        };
+        // Every usual series is there from the start, so that rates see the first event.
+        for (status, cause) in [("FINAL", "STOPPED"), ("FINAL", "TIME_LIMIT"), ("FAILED", "NONE")] {
+            _ = numbers.ended.get_or_create_owned(&EndLabel { status, cause });
+        }
+        registry.register("recordings_active", "Recordings that have not ended", numbers.active.clone());
+        registry.register(
+            "recordings_orphans",
+            "Recorder processes that hosts found without a row and ended, since their agents began",
+            numbers.orphans.clone(),
+        );
+        registry.register("recordings_ended", "Recordings that ended, by how and why", numbers.ended.clone());
+        registry.register_with_unit(
+            "recordings_duration",
+            "Length of whole videos",
+            Unit::Seconds,
+            numbers.duration.clone(),
+        );
+        numbers
+    }
+
+    fn count(&self, end: &RecordingEnd) {
+        self.ended.get_or_create(&EndLabel { status: end.status, cause: end.cause }).inc();
+        if let Some(millis) = end.duration_ms {
+            self.duration.observe(Duration::from_millis(millis).as_secs_f64());
+        }
     }
 }
 
@@ -246,6 +303,7 @@ impl Metrics {
                     family.get_or_create(&StepLabel { step: (*step).to_owned() }).inc();
                 }
             }
+            Notice::RecordingEnded(end) => self.recordings.count(end),
             Notice::Commands(_) | Notice::SagaRunnable(_) | Notice::SagaDue(_) => {}
         }
     }
@@ -284,6 +342,8 @@ impl Metrics {
         self.dead_letters.set(snapshot.dead_letters as i64);
         self.unknown_items.set(snapshot.unknown_items as i64);
         self.messages_ignored.set(snapshot.messages_ignored as i64);
+        self.recordings.active.set(snapshot.recordings.active as i64);
+        self.recordings.orphans.set(snapshot.recordings.orphans as i64);
         self.link_up.set(i64::from(snapshot.link_up));
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
@@ -318,6 +378,9 @@ mod tests {
             ("DEVICE_CREATION".into(), "NEEDS_ATTENTION".into(), 4),
         ];
         snapshot.count_host(HostStatus::Lost);
+        snapshot.recordings.active = 2;
+        let end = RecordingEnd { status: "FINAL", cause: "STOPPED", duration_ms: Some(2_000) };
+        metrics.on_notice(&Notice::RecordingEnded(end));
         let text = metrics.render(&snapshot).unwrap();
         for line in [
             "saga_device_creation_total{status=\"timeout\"} 1",
@@ -331,6 +394,10 @@ mod tests {
             "phonefleet_controller_devices{status=\"RUNNING\"} 3",
             "phonefleet_controller_hosts{status=\"LOST\"} 1",
             "phonefleet_controller_link_up 1",
+            "recordings_active 2",
+            "recordings_orphans 0",
+            "recordings_ended_total{status=\"FINAL\",cause=\"STOPPED\"} 1",
+            "recordings_duration_seconds_sum 2.0",
             "# EOF",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");

@@ -3,7 +3,7 @@
 //! Deadlines of sagas need nothing here: the saga runner's timer is exact, and looks once
 //! a minute in any case.
 
-use crate::store::{Result, Store, Tx, event_outbox, idempotency, saga};
+use crate::store::{Result, Store, Tx, event_outbox, idempotency, recording, saga};
 use phonefleet_link::retention::{self, Retention};
 use phonefleet_protocol::time::{Clock, Timestamp};
 use phonefleet_store::WriteError;
@@ -27,6 +27,9 @@ pub struct Keep {
     pub answers: Duration,
     /// Events for subscribers. Default 7 days.
     pub events: Duration,
+    /// Ended recordings, and what they take of a quota. Default 30 days; their files are
+    /// kept by their hosts, for as long as `[recording]` of the agent says.
+    pub recordings: Duration,
 }
 
 impl Default for Keep {
@@ -35,6 +38,7 @@ impl Default for Keep {
             sagas: Duration::from_hours(30 * 24),
             answers: Duration::from_hours(24),
             events: Duration::from_hours(7 * 24),
+            recordings: Duration::from_hours(30 * 24),
         }
     }
 }
@@ -66,10 +70,11 @@ pub async fn prune_once(
     keep: Keep,
     now: Timestamp,
 ) -> std::result::Result<usize, WriteError<rusqlite::Error>> {
-    let work: [(Pruning, Duration); 3] = [
+    let work: [(Pruning, Duration); 4] = [
         (|tx, before, chunk| saga::prune(tx, before, chunk), keep.sagas),
         (|tx, before, chunk| idempotency::prune(tx, before, chunk), keep.answers),
         (|tx, before, chunk| event_outbox::prune(tx, before, chunk), keep.events),
+        (|tx, before, chunk| recording::prune(tx, before, chunk), keep.recordings),
     ];
     let mut removed = 0;
     for (prune, keep) in work {

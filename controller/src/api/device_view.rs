@@ -2,6 +2,7 @@
 
 use crate::store::device::{DeviceRow, Status};
 use crate::store::host;
+use phonefleet_protocol::facts::Reason;
 use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::spec::GpuMode;
 use phonefleet_protocol::time::Timestamp;
@@ -97,6 +98,12 @@ pub struct ReasonView {
     detail: String,
 }
 
+impl From<Reason> for ReasonView {
+    fn from(Reason { code, detail }: Reason) -> Self {
+        Self { code, detail }
+    }
+}
+
 impl DeviceView {
     /// One row; `address` is where its host binds ports.
     pub fn new(row: DeviceRow, address: Option<&str>) -> Self {
@@ -125,7 +132,7 @@ impl DeviceView {
             container_id: row.container_id,
             generation: row.generation,
             saga_id: row.saga_id.map(String::from),
-            reason: row.reason.map(|reason| ReasonView { code: reason.code, detail: reason.detail }),
+            reason: row.reason.map(ReasonView::from),
             starts: row.starts,
             created_at: row.created_at,
             updated_at: row.updated_at,

@@ -248,7 +248,8 @@ pub async fn list(State(api): State<Api>, uri: Uri) -> Result<Answer, Problem> {
     Answer::ok(&page, format!("{} devices", page.items.len()))
 }
 
-fn device_id(text: &str) -> Result<DeviceId, Problem> {
+/// Reads the id in a path.
+pub(super) fn device_id(text: &str) -> Result<DeviceId, Problem> {
     text.parse()
         .map_err(|error| Problem::new(Code::DeviceNotFound, format!("there is no such device: {error}")))
 }

@@ -88,6 +88,7 @@ fn snapshot(connection: &Connection, lost_after: Duration, now: Timestamp) -> Re
     let mut snapshot = Snapshot {
         devices: crate::store::device::count_by_status(connection)?,
         sagas: crate::store::saga::count_unfinished(connection)?,
+        recordings: crate::store::recording::summary(connection)?,
         ..Snapshot::default()
     };
     let backlog = overview::command_backlog(connection)?;

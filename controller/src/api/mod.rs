@@ -9,8 +9,9 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`devices`] [`devices_batch`] [`hosts`] [`ports`] [`sagas`] [`quotas`] [`health`] | the calls, by resource |
-//! | [`device_view`] | a device as the API shows it |
+//! | [`devices`] [`devices_batch`] [`recordings`] [`hosts`] [`ports`] [`sagas`] [`quotas`] [`health`] | the calls, by resource |
+//! | [`recording_content`] [`byte_range`] | the bytes of a video, whole or in part |
+//! | [`device_view`] [`recording_view`] | a device and a recording as the API shows them |
 //! | [`answer`] [`problem`] | the two shapes of an answer |
 //! | [`body`] [`page`] | what comes in: bodies, queries, windows of lists |
 //! | [`idempotency`] | calls that take effect once |
@@ -22,6 +23,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod byte_range;
 pub mod device_view;
 pub mod devices;
 pub mod devices_batch;
@@ -34,6 +36,9 @@ pub mod page;
 pub mod ports;
 pub mod problem;
 pub mod quotas;
+pub mod recording_content;
+pub mod recording_view;
+pub mod recordings;
 pub mod sagas;
 pub mod server;
 
@@ -122,6 +127,11 @@ pub fn router(api: Api) -> axum::Router {
         .route("/devices/{id}/stop", post(devices::stop))
         .route("/devices/{id}/reboot", post(devices::reboot))
         .route("/devices/{id}/reset", post(devices::reset))
+        .route("/devices/{id}/recordings", post(recordings::start))
+        .route("/recordings", get(recordings::list))
+        .route("/recordings/{id}", get(recordings::find))
+        .route("/recordings/{id}/stop", post(recordings::stop))
+        .route("/recordings/{id}/content", get(recording_content::content))
         .route("/hosts", get(hosts::list))
         .route("/hosts/{id}", get(hosts::find))
         .route("/hosts/{id}/cordon", post(hosts::cordon))

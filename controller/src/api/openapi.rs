@@ -5,7 +5,9 @@
 //! "make test" holds the daemon to this document: `tests/tests/system_schemathesis.rs`.
 
 use super::problem::{ProblemDocument, ProblemField};
-use super::{device_view, devices, devices_batch, health, hosts, ports, quotas, sagas};
+use super::{
+    device_view, devices, devices_batch, health, hosts, ports, quotas, recording_content, recordings, sagas,
+};
 use axum::Json;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -59,6 +61,7 @@ const SHAPES: &[(ParameterIn, &str, &str)] = &[
     (ParameterIn::Header, "Idempotency-Key", "^[!-~]([ -~]{0,253}[!-~])?$"),
     (ParameterIn::Path, "userId", "^[A-Za-z0-9._:@-]{1,128}$"),
     (ParameterIn::Query, "userId", "^[A-Za-z0-9._:@-]{1,128}$"),
+    (ParameterIn::Query, "deviceId", "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"),
     (ParameterIn::Query, "hostId", "^[a-z0-9-]{1,63}$"),
     (ParameterIn::Query, "sagaIds", r"[^,\s]"),
     (ParameterIn::Query, "type", "^(DEVICE_(CREATION|START|STOP|REBOOT|RESET|DELETION))$"),
@@ -81,6 +84,11 @@ const SHAPES: &[(ParameterIn, &str, &str)] = &[
         devices::stop,
         devices::reboot,
         devices::reset,
+        recordings::start,
+        recordings::stop,
+        recordings::list,
+        recordings::find,
+        recording_content::content,
         hosts::list,
         hosts::find,
         hosts::cordon,
@@ -106,6 +114,7 @@ const SHAPES: &[(ParameterIn, &str, &str)] = &[
     components(schemas(ProblemDocument, ProblemField, device_view::DeviceView, devices::NewDeviceBody)),
     tags(
         (name = "devices", description = "Phones: orders and verbs"),
+        (name = "recordings", description = "Videos of phones: orders, stops, and the videos themselves"),
         (name = "hosts", description = "Machines that run phones"),
         (name = "ports", description = "Leased ports"),
         (name = "sagas", description = "What is being done, and an operator's verbs"),

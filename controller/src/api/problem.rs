@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 pub enum Code {
     /// The body is not JSON at all.
     InvalidJson,
-    /// Fields of an order of a device are wrong.
+    /// Fields of an order, of a device or a recording, are wrong.
     InvalidSpec,
     /// Fields of another body are wrong.
     InvalidBody,
@@ -33,6 +33,10 @@ pub enum Code {
     HostNotFound,
     /// There is no such saga.
     SagaNotFound,
+    /// There is no such recording.
+    RecordingNotFound,
+    /// There is no video, or not any more.
+    Gone,
     /// The call has other methods.
     MethodNotAllowed,
     /// It does not fit what is there now.
@@ -43,12 +47,18 @@ pub enum Code {
     PayloadTooLarge,
     /// The body is not declared as JSON.
     UnsupportedMediaType,
+    /// The file does not have these bytes.
+    RangeNotSatisfiable,
     /// The same key came with another body.
     IdempotencyKeyReused,
     /// A bug.
     Internal,
     /// No host has room.
     NoCapacity,
+    /// The host that it needs is not online.
+    HostUnreachable,
+    /// A video cannot be had from here.
+    ContentUnavailable,
     /// Too many writes wait.
     Busy,
     /// The database cannot be used now.
@@ -65,7 +75,7 @@ impl Code {
         match self {
             Self::InvalidJson => ("INVALID_JSON", StatusCode::BAD_REQUEST, "The body is not JSON"),
             Self::InvalidSpec => {
-                ("INVALID_SPEC", StatusCode::BAD_REQUEST, "The order of a device cannot be built")
+                ("INVALID_SPEC", StatusCode::BAD_REQUEST, "What was ordered cannot be built")
             }
             Self::InvalidBody => ("INVALID_BODY", StatusCode::BAD_REQUEST, "The body has wrong fields"),
             Self::InvalidQuery => ("INVALID_QUERY", StatusCode::BAD_REQUEST, "The path or query is wrong"),
@@ -80,6 +90,10 @@ impl Code {
             Self::DeviceNotFound => ("DEVICE_NOT_FOUND", StatusCode::NOT_FOUND, "There is no such device"),
             Self::HostNotFound => ("HOST_NOT_FOUND", StatusCode::NOT_FOUND, "There is no such host"),
             Self::SagaNotFound => ("SAGA_NOT_FOUND", StatusCode::NOT_FOUND, "There is no such saga"),
+            Self::RecordingNotFound => {
+                ("RECORDING_NOT_FOUND", StatusCode::NOT_FOUND, "There is no such recording")
+            }
+            Self::Gone => ("GONE", StatusCode::GONE, "There is no video"),
             Self::MethodNotAllowed => {
                 ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED, "The call has other methods")
             }
@@ -93,6 +107,11 @@ impl Code {
             Self::UnsupportedMediaType => {
                 ("UNSUPPORTED_MEDIA_TYPE", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be JSON")
             }
+            Self::RangeNotSatisfiable => (
+                "RANGE_NOT_SATISFIABLE",
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "The video does not have these bytes",
+            ),
             Self::IdempotencyKeyReused => (
                 "IDEMPOTENCY_KEY_REUSED",
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -100,6 +119,12 @@ impl Code {
             ),
             Self::Internal => ("INTERNAL", StatusCode::INTERNAL_SERVER_ERROR, "A fault of the controller"),
             Self::NoCapacity => ("NO_CAPACITY", StatusCode::SERVICE_UNAVAILABLE, "No host has room"),
+            Self::HostUnreachable => {
+                ("HOST_UNREACHABLE", StatusCode::SERVICE_UNAVAILABLE, "The host is not online")
+            }
+            Self::ContentUnavailable => {
+                ("CONTENT_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, "The video cannot be had from here")
+            }
             Self::Busy => ("BUSY", StatusCode::SERVICE_UNAVAILABLE, "Too many writes are waiting"),
             Self::StoreUnavailable => {
                 ("STORE_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, "The database cannot be used now")

@@ -8,6 +8,7 @@ use super::openapi::Refusals;
 use super::problem::{Code, Problem};
 use super::{Api, Named};
 use crate::store::quota::{self as table, Limits, Usage};
+use crate::store::recording;
 use axum::extract::State;
 use phonefleet_protocol::id::UserId;
 use phonefleet_protocol::spec::FieldFault;
@@ -241,6 +242,8 @@ pub struct UsageView {
     /// Storage of all devices, MiB.
     #[serde(rename = "storageMB")]
     storage_mb: u64,
+    /// Bytes of recordings: expected ones of those that run, real ones of those that ended.
+    recording_bytes: u64,
 }
 
 /// What a user takes now.
@@ -250,9 +253,20 @@ pub struct UsageView {
 pub async fn usage(State(api): State<Api>, Named(id): Named) -> Result<Answer, Problem> {
     let user = user_id(&id)?;
     let asked = user.clone();
-    let Usage { devices, concurrent_devices, cpu_cores, memory_mb, storage_mb } =
-        api.read(move |connection| table::usage(connection, &asked)).await?;
-    let view =
-        UsageView { user_id: user.into(), devices, concurrent_devices, cpu_cores, memory_mb, storage_mb };
+    let (usage, recording_bytes) = api
+        .read(move |connection| {
+            Ok((table::usage(connection, &asked)?, recording::quota_bytes(connection, &asked)?))
+        })
+        .await?;
+    let Usage { devices, concurrent_devices, cpu_cores, memory_mb, storage_mb } = usage;
+    let view = UsageView {
+        user_id: user.into(),
+        devices,
+        concurrent_devices,
+        cpu_cores,
+        memory_mb,
+        storage_mb,
+        recording_bytes,
+    };
     Answer::ok(&view, "")
 }

@@ -3,10 +3,11 @@
 
 use super::desire;
 use crate::quota;
+use crate::recording::apply as recordings;
 use crate::saga::{Engine, device_stop};
 use crate::store::device::{self as table, DeviceRow, Status};
 use crate::store::quota::Kind;
-use crate::store::{Result, Tx, event_outbox, host, saga};
+use crate::store::{Result, Tx, event_outbox, host, recording, saga};
 use phonefleet_link::Applied;
 use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::event::{Event, Outcome};
@@ -32,6 +33,7 @@ pub fn event(
         Event::Changed { facts, .. } => take_facts(engine, tx, host, &facts, None, now),
         Event::InventoryBegin {} => {
             host::inventory_begin(tx, host)?;
+            recording::inventory_begin(tx, host)?;
             Ok(Applied::Done)
         }
         Event::InventoryDevices { devices } => {
@@ -45,14 +47,16 @@ pub fn event(
             }
             Ok(Applied::Done)
         }
-        // Kept until recordings are known here.
-        Event::RecordingChanged { .. } | Event::InventoryRecordings { .. } => {
-            Ok(Applied::Unknown { kind: event.kind().to_owned() })
+        Event::RecordingChanged { facts, .. } => recordings::take_facts(engine, tx, host, &facts, now),
+        Event::InventoryRecordings { recordings: parts } => {
+            recordings::inventory(engine, tx, host, &parts, now)?;
+            Ok(Applied::Done)
         }
         Event::InventoryEnd {} => {
             for mut device in unseen(tx, host)? {
                 lost(engine, tx, &mut device, now)?;
             }
+            recordings::inventory_end(tx, host, now)?;
             Ok(Applied::Done)
         }
     }

@@ -5,6 +5,7 @@
 //! wish. So the log of a host that is away holds at most one item a device, however often
 //! minds changed meanwhile.
 
+use crate::recording::desire as recordings;
 use crate::store::device::{self as table, DeviceRow};
 use crate::store::{Notice, Result, Tx};
 use phonefleet_link::domain::LogItem;
@@ -63,7 +64,7 @@ pub fn acknowledged(tx: &mut Tx<'_>, host: &HostId, through: u64, now: Timestamp
             table::update(tx, &device, now)?;
         }
     }
-    Ok(())
+    recordings::acknowledged(tx, host, through, now)
 }
 
 /// Every wish for a host, as the beginning of a new epoch of its log. Nothing is pending
@@ -94,11 +95,13 @@ pub fn snapshot(tx: &mut Tx<'_>, host: &HostId, now: Timestamp) -> Result<Vec<Lo
     if !chunk.is_empty() {
         items.push(item(&Command::SnapshotDevices { devices: chunk }, host.as_str())?);
     }
+    items.extend(recordings::snapshot(tx, host)?);
     items.push(item(&Command::SnapshotEnd {}, host.as_str())?);
     Ok(items)
 }
 
-fn item(command: &Command, about: &str) -> Result<LogItem> {
+/// A command as a row of its host's log.
+pub(crate) fn item(command: &Command, about: &str) -> Result<LogItem> {
     let (aggregate_type, event_type) = match command {
         Command::Desire(_) => ("device", "device.desire"),
         Command::SnapshotBegin {} => ("host", "snapshot.begin"),

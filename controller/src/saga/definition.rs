@@ -13,6 +13,8 @@ pub enum StepOutcome {
     Done,
     /// Waits for something that will wake it, named for people and programs.
     Wait(&'static str),
+    /// The same, and the step looks again at this moment in any case.
+    WaitUntil(&'static str, Timestamp),
     /// Could not be done now. Tried again after a pause, a few times.
     Retry(Reason),
     /// Cannot be done.

@@ -2,8 +2,9 @@
 //! deadline and no way back, and ends only when the host has confirmed, or was forgotten.
 
 use super::definition::{Definition, OnFailure, Step, StepContext, StepOutcome};
-use super::device_step::{ensure, finalize_recordings, load, release};
+use super::device_step::{ensure, load, release};
 use super::engine::Engine;
+use crate::recording::finalize::finalize_recordings;
 use crate::store::Result;
 use crate::store::saga::{self as sagas, SagaStatus};
 use phonefleet_protocol::desired::Wish;

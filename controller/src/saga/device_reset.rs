@@ -1,7 +1,8 @@
 //! DEVICE_RESET: a phone gets new, empty data and starts.
 
 use super::definition::{Definition, OnFailure, Step};
-use super::device_step::{ensure, finalize_recordings, set_status};
+use super::device_step::{ensure, set_status};
+use crate::recording::finalize::finalize_recordings;
 use phonefleet_protocol::desired::Wish;
 use std::time::Duration;
 

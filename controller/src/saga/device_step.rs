@@ -4,6 +4,7 @@ use super::definition::{StepContext, StepOutcome};
 use super::engine::Engine;
 use crate::fleet::desire;
 use crate::quota;
+use crate::recording::finalize::device_is_gone;
 use crate::store::device::{self as table, DeviceRow, Status};
 use crate::store::quota::Kind;
 use crate::store::saga::SagaStatus;
@@ -11,6 +12,7 @@ use crate::store::{Result, event_outbox, host};
 use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::event::Outcome;
 use phonefleet_protocol::id::DeviceId;
+use phonefleet_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What the device sagas keep in `state`.
@@ -25,12 +27,15 @@ pub struct DeviceState {
     /// The saga that a deletion cancels first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancels: Option<String>,
+    /// How long the device's recordings may still take to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recordings_until: Option<Timestamp>,
 }
 
 impl DeviceState {
     /// The state of a saga about `device_id`.
     pub fn new(device_id: DeviceId) -> Self {
-        Self { device_id, told: None, cancels: None }
+        Self { device_id, told: None, cancels: None, recordings_until: None }
     }
 }
 
@@ -90,15 +95,11 @@ fn wait_for_host(context: &mut StepContext<'_, '_>, device: &DeviceRow) -> Resul
     Ok(StepOutcome::Wait(if online { "HOST_ANSWER" } else { "HOST_UNREACHABLE" }))
 }
 
-/// A step with nothing to do yet: no recording exists before recordings do.
-pub fn finalize_recordings(_: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
-    Ok(StepOutcome::Done)
-}
-
 /// The last transaction of a device's life: quota and row go together.
 pub fn release(context: &mut StepContext<'_, '_>, event: &str) -> Result<()> {
     let (_, mut device) = load(context)?;
     quota::release(context.tx, device.device_id, None)?;
+    device_is_gone(context.tx, device.device_id, context.now)?;
     if device.deleted_at.is_some() {
         return Ok(());
     }

@@ -2,7 +2,8 @@
 //! back when the host says that it stopped, also if that comes after the deadline.
 
 use super::definition::{Definition, OnFailure, Step};
-use super::device_step::{ensure, finalize_recordings, set_status};
+use super::device_step::{ensure, set_status};
+use crate::recording::finalize::finalize_recordings;
 use phonefleet_protocol::desired::Wish;
 use std::time::Duration;
 

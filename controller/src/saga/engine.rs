@@ -180,18 +180,8 @@ impl Engine {
         };
         match outcome {
             StepOutcome::Done => Self::step_done(tx, definition, &mut saga, now),
-            StepOutcome::Wait(what) => {
-                let told = saga.wait_reason.as_deref() == Some(what);
-                saga.wait_reason = Some(what.to_owned());
-                saga.due_at = saga.timeout_at.filter(|_| saga.status == SagaStatus::Running);
-                if told {
-                    saga.updated_at = now;
-                    table::update(tx, &saga)?;
-                    announce_due(tx, &saga);
-                    return Ok(Next::Rests);
-                }
-                finish(tx, &mut saga, now, "waits", Some(what.to_owned()))
-            }
+            StepOutcome::Wait(what) => wait(tx, &mut saga, what, None, now),
+            StepOutcome::WaitUntil(what, until) => wait(tx, &mut saga, what, Some(until), now),
             StepOutcome::Retry(why) => self.step_failed(tx, definition, &mut saga, now, &why, true),
             StepOutcome::Failed(why) => self.step_failed(tx, definition, &mut saga, now, &why, false),
         }
@@ -401,6 +391,27 @@ fn call(
     is_retry: bool,
 ) -> Result<StepOutcome> {
     function(&mut StepContext { tx, now, saga, is_retry })
+}
+
+/// Lets a saga wait, by name, for its deadline at most; `until` makes it look earlier.
+fn wait(
+    tx: &mut Tx<'_>,
+    saga: &mut SagaRow,
+    what: &'static str,
+    until: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Next> {
+    let told = saga.wait_reason.as_deref() == Some(what);
+    saga.wait_reason = Some(what.to_owned());
+    let deadline = saga.timeout_at.filter(|_| saga.status == SagaStatus::Running);
+    saga.due_at = deadline.into_iter().chain(until).min();
+    if told {
+        saga.updated_at = now;
+        table::update(tx, saga)?;
+        announce_due(tx, saga);
+        return Ok(Next::Rests);
+    }
+    finish(tx, saga, now, "waits", Some(what.to_owned()))
 }
 
 /// Turns a running saga round, or ends it where nothing can be undone.

@@ -8,6 +8,7 @@ pub mod idempotency;
 pub mod meta;
 pub mod overview;
 pub mod quota;
+pub mod recording;
 pub mod saga;
 
 use phonefleet_protocol::id::{HostId, SagaId};
@@ -29,6 +30,11 @@ pub const SCHEMA: Schema = Schema {
             number: 2,
             name: "0002_fleet",
             sql: include_str!("../../../migrations/controller/0002_fleet.sql"),
+        },
+        Migration {
+            number: 3,
+            name: "0003_recording",
+            sql: include_str!("../../../migrations/controller/0003_recording.sql"),
         },
     ],
 };
@@ -53,6 +59,19 @@ pub enum Notice {
         /// `true` for a compensation, `false` for a retry.
         compensated: bool,
     },
+    /// A recording ended: for the metrics.
+    RecordingEnded(RecordingEnd),
+}
+
+/// How a recording ended, for the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordingEnd {
+    /// `FINAL`, `CORRUPT` or `FAILED`.
+    pub status: &'static str,
+    /// Why it ended, as the host says; `NONE` where it never ran.
+    pub cause: &'static str,
+    /// Length of a whole video, ms.
+    pub duration_ms: Option<u64>,
 }
 
 /// How a saga ended, for the metrics.

@@ -146,7 +146,7 @@ impl World {
                     Notice::SagaRunnable(saga) => _ = wakes.send(Wake::Runnable(saga)),
                     Notice::SagaDue(at) => _ = wakes.send(Wake::Due(at)),
                     Notice::SagaEnded(end) => seen.lock().unwrap().push(*end),
-                    Notice::SagaStep { .. } | Notice::Commands(_) => {}
+                    Notice::SagaStep { .. } | Notice::Commands(_) | Notice::RecordingEnded(_) => {}
                 }
             }
         };
