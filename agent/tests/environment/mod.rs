@@ -41,7 +41,7 @@ pub fn environment() -> Option<Environment> {
 }
 
 impl Environment {
-    /// `engine kill|restart|wait` on the engine of this environment.
+    /// `engine kill|freeze|thaw|restart|wait` on the engine of this environment.
     pub fn engine(&self, command: &str) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/environment/engine");
         // Its output is not ours to hold open: the engine inherits it.
@@ -54,11 +54,6 @@ impl Environment {
             .status()
             .unwrap();
         assert!(status.success(), "engine {command}");
-    }
-
-    /// The engine's daemon.
-    pub fn engine_process(&self) -> i32 {
-        std::fs::read_to_string(self.engine.join("dockerd.pid")).unwrap().trim().parse().unwrap()
     }
 
     pub fn docker(&self, host: &HostId) -> Docker {

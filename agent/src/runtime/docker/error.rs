@@ -2,7 +2,7 @@
 //!
 //! The engine's status codes say little: a start that can never work and an engine that is
 //! going down are both 500. Its words decide; they were read in releases 20.10 to 28 and
-//! provoked on 20.10. What is not recognised is [`EngineError::Unavailable`], because
+//! provoked on 20.10 and 26.1. What is not recognised is [`EngineError::Unavailable`], because
 //! looking again and retrying is right for the unknown.
 
 use crate::runtime::{ContainerSpec, EngineError};
@@ -148,8 +148,9 @@ fn by_words(code: u16, text: String) -> EngineError {
     if text.contains("port is already allocated") || text.contains("address already in use") {
         return EngineError::PortTaken { port: port_in(&text), detail: text };
     }
-    if text.contains("could not find bridge") {
-        return EngineError::Refused(format!(
+    // Not the fault of this container, and over as soon as somebody restarts the engine.
+    if bridge_is_gone(&text) {
+        return EngineError::Unavailable(format!(
             "the engine's own network is gone, so it cannot start any container: restart the engine \
              (a second engine in one network namespace deletes the first one's bridge): {text}"
         ));
@@ -161,6 +162,12 @@ fn by_words(code: u16, text: String) -> EngineError {
         return EngineError::Refused(text);
     }
     EngineError::Unavailable(text)
+}
+
+/// The first in words of 20.10, the second in those of 26.1.
+fn bridge_is_gone(text: &str) -> bool {
+    text.contains("could not find bridge")
+        || (text.contains("adding interface") && text.contains("to bridge") && text.contains("Device does not exist"))
 }
 
 /// The first port that follows an address, as in `127.0.0.1:20000`; 0 without one.
@@ -261,11 +268,14 @@ mod tests {
         ] {
             assert!(matches!(of(500, text), EngineError::Refused(_)), "{text}");
         }
-        let EngineError::Refused(text) = of(404, "could not find bridge docker0: no such network interface")
-        else {
-            panic!("not a refusal")
-        };
-        assert!(text.contains("restart the engine"), "{text}");
+        for text in [
+            "could not find bridge docker0: no such network interface",
+            "failed to create endpoint x on network bridge: adding interface veth1 to bridge docker0 \
+             failed: Device does not exist",
+        ] {
+            let EngineError::Unavailable(text) = of(404, text) else { panic!("not a passing fault") };
+            assert!(text.contains("restart the engine"), "{text}");
+        }
         assert_eq!(of(404, "No such container: id"), EngineError::NotFound("id".into()));
         for text in [
             "endpoint with name x already exists in network bridge",
