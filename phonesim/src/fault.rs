@@ -26,6 +26,16 @@ pub enum Fault {
     RecordHang,
     /// A recording is refused at once.
     RecordRefuse,
+    /// adbd asks every host for a key and takes none.
+    AdbAuth,
+    /// adbd asks every host for a key and takes the first public one.
+    AdbAuthOnce,
+    /// adbd takes connections and never says a word.
+    AdbSilent,
+    /// adbd answers with what is no ADB.
+    AdbGarbage,
+    /// adbd greets its hosts and never says another word.
+    AdbHalfOpen,
 }
 
 /// The faults ordered for this boot.
@@ -35,6 +45,24 @@ pub struct Faults {
     pub known: Vec<Fault>,
     /// Those not understood, for the log.
     pub unknown: Vec<String>,
+}
+
+impl Fault {
+    /// Whether only phonesim's own adbd can show it.
+    pub fn needs_own_adbd(self) -> bool {
+        match self {
+            Self::AdbAuth | Self::AdbAuthOnce | Self::AdbSilent | Self::AdbGarbage | Self::AdbHalfOpen => {
+                true
+            }
+            Self::BootHang
+            | Self::AdbOffline(_)
+            | Self::Exit129
+            | Self::CrashAfter(_)
+            | Self::RecordFail
+            | Self::RecordHang
+            | Self::RecordRefuse => false,
+        }
+    }
 }
 
 impl Faults {
@@ -73,6 +101,11 @@ fn one(item: &str) -> Option<Fault> {
         ("record_fail", None) => Fault::RecordFail,
         ("record_hang", None) => Fault::RecordHang,
         ("record_refuse", None) => Fault::RecordRefuse,
+        ("adb_auth", None) => Fault::AdbAuth,
+        ("adb_auth_once", None) => Fault::AdbAuthOnce,
+        ("adb_silent", None) => Fault::AdbSilent,
+        ("adb_garbage", None) => Fault::AdbGarbage,
+        ("adb_half_open", None) => Fault::AdbHalfOpen,
         _ => return None,
     })
 }

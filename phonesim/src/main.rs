@@ -8,6 +8,7 @@
 //!
 //! This file only finds out which applet is meant. `README.md` says what each one does.
 
+mod adb;
 mod boot_arguments;
 mod commands;
 mod console;
@@ -44,6 +45,8 @@ const APPLETS: &[(&str, Applet)] = &[
     ("input", commands::framework::input),
     ("screencap", display::screencap::run),
     ("screenrecord", recording::screenrecord::run),
+    ("adbd", adb::run),
+    (adb::session_leader::NAME, adb::session_leader::run),
 ];
 
 /// Exit code of a command that was called wrongly, as of a shell that finds no such command.

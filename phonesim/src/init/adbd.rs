@@ -1,4 +1,5 @@
-//! The one real service of the phone: Debian's adbd, a child of init.
+//! The one real service of the phone: adbd, a child of init. In a container it is Debian's;
+//! where init was given the phone's listening socket, it is phonesim's own, which gets it.
 //!
 //! This file starts and ends it; when to do so is init's business.
 
@@ -10,13 +11,15 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::adb;
 use crate::root::{ROOT_VARIABLE, Root};
 
 /// Two starts are at least so far apart, so that an adbd that cannot run does not spin.
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
-/// Where the shells of adbd find their commands.
-const COMMAND_PATH: &str = "/system/bin:/bin";
+/// Where the shells of adbd find their commands; the last places are those of a phone that
+/// is a process and sees programs of its host.
+const COMMAND_PATH: &str = "/system/bin:/bin:/usr/bin:/sbin:/usr/sbin";
 
 /// The child, if it runs.
 #[derive(Debug)]
@@ -43,7 +46,7 @@ impl Adbd {
         let child = Command::new(self.root.adbd())
             .env("PATH", COMMAND_PATH)
             .env(ROOT_VARIABLE, self.root.directory())
-            .stdin(Stdio::null())
+            .stdin(if adb::has_listener() { Stdio::inherit() } else { Stdio::null() })
             .process_group(0)
             .spawn()?;
         self.running = Some(Pid::from_raw(child.id() as i32));

@@ -22,6 +22,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, syncfs};
 
+use crate::adb;
 use crate::boot_arguments;
 use crate::console;
 use crate::control::{Order, OrderSocket};
@@ -118,6 +119,11 @@ fn boot(root: &Root) -> Result<Init, InitError> {
     let faults = Faults::ordered(&properties);
     for stranger in &faults.unknown {
         log(format_args!("no such fault: '{stranger}'; the boot goes on without"));
+    }
+    if !adb::has_listener() {
+        for fault in faults.known.iter().filter(|fault| fault.needs_own_adbd()) {
+            log(format_args!("{fault:?} is beyond the real adbd; the boot goes on without"));
+        }
     }
     log(format_args!("booting in {} ms, faults {:?}", boot_time.as_millis(), faults.known));
     Ok(Init {
