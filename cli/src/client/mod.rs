@@ -94,8 +94,8 @@ impl Client {
         Err(self.refusal(status, &bytes))
     }
 
-    /// The content of something large, from its byte `range` on, following one redirect to
-    /// where it is kept.
+    /// The content of something large, with `headers` such as a range, following one
+    /// redirect to where it is kept.
     ///
     /// # Errors
     /// Those of [`Self::data`].
@@ -110,8 +110,13 @@ impl Client {
         if response.status().is_redirection() {
             let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
             let location = location.ok_or_else(|| self.stranger("a redirect to nowhere"))?;
-            let (address, path) =
-                split(location).ok_or_else(|| self.stranger("a redirect to something other than http://"))?;
+            let Some((address, path)) = split(location) else {
+                return Err(Failure::Failed(format!(
+                    "this is kept at an address that does not begin with http://, which this program cannot read; \
+                     take it with: curl -LO {}{}",
+                    self.address, call.path
+                )));
+            };
             let kept = Self { address: Address::parse(address, "the redirect")?, ..self.clone() };
             response = kept.send(&Call::get(path), headers, end).await?;
         }
@@ -136,7 +141,7 @@ impl Client {
         Ok(items)
     }
 
-    /// The pages of a list behind `cursor`; returns the last cursor that was used.
+    /// The pages of a list behind `cursor`, each given to `take`.
     ///
     /// # Errors
     /// Those of [`Self::data`].

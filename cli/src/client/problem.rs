@@ -83,6 +83,12 @@ impl Refusal {
                     .to_owned()
             }
             "INTERNAL" => "this is a fault of the controller: its log says more".to_owned(),
+            "HOST_UNREACHABLE" => {
+                format!(
+                    "see how the host is: phonefleet host get {}",
+                    self.member("hostId").unwrap_or("HOST")
+                )
+            }
             "BUSY" | "STORE_UNAVAILABLE" => "try again in a moment".to_owned(),
             _ => return None,
         })

@@ -13,6 +13,7 @@ use crate::session::Session;
 use clap::{Args, Subcommand};
 use phonefleet_protocol::time::Timestamp;
 use serde_json::Value;
+use std::fmt::Display;
 
 /// What to do with hosts.
 #[derive(Debug, Subcommand)]
@@ -109,8 +110,7 @@ async fn run_verb(session: &Session, verb: &Verb, name: &str) -> Result<(), Fail
 }
 
 /// How much of how much; the second may be unlimited.
-fn of<T: ToString>(used: T, most: Option<T>) -> String {
-    let used = used.to_string();
+fn of<T: Display>(used: T, most: Option<T>) -> String {
     let most = most.map_or_else(|| "-".to_owned(), |most| most.to_string());
     format!("{used}/{most}")
 }

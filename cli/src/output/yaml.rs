@@ -119,12 +119,12 @@ mod tests {
     fn every_kind_of_value() {
         let value = json!({
             "empty": {}, "none": null, "list": [1, "two", [3, [4]], {"a": 1, "b": {"c": []}}, {}],
-            "id": "0199", "name": "pixel-1.x", "no": "no", "odd key: #": "a: b # c\n\"d\"", "yes": true,
+            "id": "0199", "name": "pixel-1.x", "no": "no", "odd key: %": "a: b # c\n\"d\"", "yes": true,
             "control": "\u{7f}\u{1b}[2J",
         });
         assert_eq!(
             document(&value),
-            r##"control: "\u007f\u001b[2J"
+            r#"control: "\u007f\u001b[2J"
 empty: {}
 id: "0199"
 list:
@@ -139,9 +139,9 @@ list:
 name: pixel-1.x
 "no": "no"
 none: null
-"odd key: #": "a: b # c\n\"d\""
+"odd key: %": "a: b # c\n\"d\""
 "yes": true
-"##
+"#
         );
         assert_eq!(document(&json!([])), "[]\n");
         assert_eq!(document(&json!("x")), "x\n");

@@ -3,7 +3,7 @@
 use super::*;
 use serde_json::{Value, json};
 
-fn around(device: Value, host: Option<Value>, saga: Option<Value>) -> Around {
+fn around(device: &Value, host: Option<Value>, saga: Option<Value>) -> Around {
     let mut whole = json!({
         "id": "0199", "name": "pixel", "userId": "alice", "hostId": "host-1", "status": "RUNNING", "starts": 1,
         "createdAt": "2025-11-21T11:00:00Z",
@@ -30,7 +30,7 @@ fn one_that_runs() {
         "id": "host-1", "status": "ONLINE", "devices": 3, "capacity": {"maxDevices": 10},
         "lastSeenAt": "2025-11-21T11:00:57Z",
     });
-    let text = explain(&around(device, Some(host), None), NOW).render(false);
+    let text = explain(&around(&device, Some(host), None), NOW).render(false);
     assert_eq!(
         text,
         "\
@@ -64,7 +64,7 @@ fn one_in_error_says_why_and_what_to_do() {
         "updatedAt": "2025-11-21T11:00:00Z", "endedAt": "2025-11-21T11:00:30Z",
     });
     let host = json!({"id": "host-1", "status": "UNREACHABLE"});
-    let text = explain(&around(device, Some(host), Some(saga)), NOW).render(false);
+    let text = explain(&around(&device, Some(host), Some(saga)), NOW).render(false);
     for part in [
         "Its host says CRASH_LOOP: died 5 times in 10 min.",
         "Its newest saga, saga_1_a (DEVICE_START), is COMPENSATED: START_DEVICE failed",
@@ -83,7 +83,7 @@ fn one_that_is_being_worked_on_names_the_saga() {
         "sagaId": "saga_1_a", "type": "DEVICE_CREATION", "status": "RUNNING", "waitReason": "HOST_UNREACHABLE",
         "currentStep": "ALLOCATE_PORTS", "startedAt": "2025-11-21T11:00:00Z", "updatedAt": "2025-11-21T11:00:00Z",
     });
-    let mut around = around(device, None, Some(saga));
+    let mut around = around(&device, None, Some(saga));
     around.events = (1..=20)
         .map(|seq| SagaEvent { seq, kind: "resumed".into(), step: "X".into(), ..SagaEvent::default() })
         .collect();

@@ -8,7 +8,7 @@ fn event(seq: u64, at: i64, kind: &str, step: &str, detail: Option<&str>) -> Sag
     SagaEvent { seq, at: Timestamp(1_763_722_800_000 + at), kind, step, detail }
 }
 
-fn saga(fields: serde_json::Value) -> Saga {
+fn saga(fields: &serde_json::Value) -> Saga {
     let mut value = json!({
         "sagaId": "saga_1763722800000_0123", "type": "DEVICE_CREATION", "status": "RUNNING",
         "currentStep": "START_DEVICE", "stepIndex": 4, "deviceId": "0199", "startedAt": "2025-11-21T11:00:00Z",
@@ -36,7 +36,7 @@ fn a_creation_that_failed_and_was_undone() {
         event(7, 130_000, "compensated", "START_DEVICE", None),
         event(8, 131_000, "ended", "ALLOCATE_PORTS", Some("COMPENSATED")),
     ];
-    let saga = saga(json!({
+    let saga = saga(&json!({
         "status": "COMPENSATED", "cause": "FAILED", "failedStep": "START_DEVICE", "currentStep": "ALLOCATE_PORTS",
         "errorMessage": "BOOT_TIMEOUT: no boot within 120 s", "endedAt": "2025-11-21T11:02:11Z",
     }));
@@ -70,7 +70,7 @@ the kernel has binder; then start the device again.
 
 #[test]
 fn one_that_waits_says_for_what_and_until_when() {
-    let saga = saga(json!({"waitReason": "HOST_UNREACHABLE"}));
+    let saga = saga(&json!({"waitReason": "HOST_UNREACHABLE"}));
     let page = explain(&saga, &[], Some(&device()), Timestamp(1_763_722_830_000));
     let text = page.render(false);
     for part in [
@@ -87,7 +87,7 @@ fn one_that_waits_says_for_what_and_until_when() {
 
 #[test]
 fn one_that_needs_an_operator_tells_how() {
-    let saga = saga(json!({
+    let saga = saga(&json!({
         "type": "DEVICE_DELETION", "status": "NEEDS_ATTENTION", "waitReason": "OPERATOR", "timeoutAt": null,
         "currentStep": "REMOVE_DEVICE", "errorMessage": "DATA_UNAVAILABLE: Permission denied",
     }));
