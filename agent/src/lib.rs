@@ -3,6 +3,7 @@
 pub mod adb;
 pub mod agent;
 pub mod config;
+pub mod content;
 pub mod host;
 pub mod link;
 pub mod local_api;

@@ -12,6 +12,8 @@ use phonefleet_agent::adb::server::{self, Server};
 use phonefleet_agent::agent::{Agent, AgentHandle, Parts, Settings};
 use phonefleet_agent::config::validation::{self, Checked, Surroundings};
 use phonefleet_agent::config::{self, Config, UNSET};
+use phonefleet_agent::content::signature::Key;
+use phonefleet_agent::content::{self, Content};
 use phonefleet_agent::host::kernel::Machine;
 use phonefleet_agent::host::resources::{self, Resources};
 use phonefleet_agent::link::presence::presence;
@@ -177,7 +179,15 @@ async fn serve(
         retention: phonefleet_link::retention::Retention::default(),
         recording: config.recording_settings(),
     };
-    let report = config.report(resources.cpu_cores(), resources.memory_mb());
+    let key = Arc::new(Key::of(&store.store).await.context("[content]")?);
+    let report = config.report(resources.cpu_cores(), resources.memory_mb(), &key);
+    let content = Content {
+        store: store.store.clone(),
+        videos: Arc::clone(&videos),
+        key,
+        clock: Arc::clone(&clock) as _,
+    };
+    let content = config.content.listen.map(|listen| tokio::spawn(content::serve(listen, content)));
     let parts = Parts {
         store,
         engine: Arc::clone(&docker) as _,
@@ -204,7 +214,7 @@ async fn serve(
             let _ = ended.wait_for(|ended| *ended).await;
         })
         .await;
-    for task in [&adb, &reporting, &local_api] {
+    for task in [&adb, &reporting, &local_api].into_iter().chain(&content) {
         task.abort();
     }
     tracing::info!("ended; phones and the adb server go on");

@@ -1,4 +1,7 @@
 //! Numbers for Prometheus, read when they are asked for: nothing here counts by itself.
+//! Those of recordings are in [`recordings`].
+
+pub mod recordings;
 
 use crate::host::resources::Resources;
 use crate::status::{Part, Status};
@@ -9,6 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use recordings::RecordingNumbers;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -52,6 +56,7 @@ pub struct Metrics {
     ports_quarantined: Number,
     link_open: Number,
     refused: Number,
+    recordings: RecordingNumbers,
     cpu: Fraction,
     memory_used: Number,
     memory: Number,
@@ -76,6 +81,7 @@ impl Metrics {
             ports_quarantined: Number::default(),
             link_open: Number::default(),
             refused: Number::default(),
+            recordings: RecordingNumbers::default(),
             cpu: Fraction::default(),
             memory_used: Number::default(),
             memory: Number::default(),
@@ -116,6 +122,7 @@ impl Metrics {
         );
         registry.register("link_open", "Whether the controller listens", metrics.link_open.clone());
         registry.register("commands_refused", "Commands that became dead letters", metrics.refused.clone());
+        metrics.recordings.register(&mut registry);
         registry.register("host_cpu_percent", "Processor use, 0 to 100", metrics.cpu.clone());
         let bytes = |registry: &mut Registry, name: &str, help: &str, gauge: &Number| {
             registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
@@ -173,6 +180,7 @@ impl Metrics {
         self.outbox_oldest.set(age.unwrap_or(0.0));
         self.ports_leased.set(signed(snapshot.ports_leased));
         self.ports_quarantined.set(signed(snapshot.ports_quarantined));
+        self.recordings.fill(&snapshot);
     }
 }
 

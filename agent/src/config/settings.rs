@@ -2,6 +2,7 @@
 
 use super::validation::Surroundings;
 use super::{Config, PortRange};
+use crate::content::signature::Key;
 use crate::port::PortSettings;
 use crate::recording::RecordingSettings;
 use crate::runtime::redroid::ContainerSettings;
@@ -73,7 +74,7 @@ impl Config {
     }
 
     /// The host's description, without what only the engine can tell.
-    pub fn report(&self, machine_cpu_cores: u32, machine_memory_mb: u64) -> HostReport {
+    pub fn report(&self, machine_cpu_cores: u32, machine_memory_mb: u64, key: &Key) -> HostReport {
         HostReport {
             capacity: self.protocol_capacity(),
             image: self.runtime.image.clone(),
@@ -83,7 +84,11 @@ impl Config {
             machine_cpu_cores,
             machine_memory_mb,
             address: self.ports.bind.to_string(),
-            content: ContentAccess::default(),
+            content: ContentAccess {
+                directory: self.state_dir.join("recordings").display().to_string(),
+                url: self.content.advertise_url.clone(),
+                key: self.content.advertise_url.is_some().then(|| key.text().to_owned()),
+            },
         }
     }
 }

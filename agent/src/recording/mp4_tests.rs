@@ -14,9 +14,9 @@ fn check(file: &[u8]) -> Result<Movie, Flaw> {
     panic!("it never ends");
 }
 
-fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+fn boxed(kind: &[u8], body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 8).unwrap();
-    [&length.to_be_bytes(), kind.as_slice(), body].concat()
+    [&length.to_be_bytes()[..], kind, body].concat()
 }
 
 fn movie_header(scale: u32, duration: u32) -> Vec<u8> {

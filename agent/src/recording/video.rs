@@ -25,7 +25,7 @@ use ring::digest::{Context, SHA256};
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -364,7 +364,7 @@ fn own(file: &File) -> io::Result<()> {
         Some(nix::unistd::geteuid().as_raw()),
         Some(nix::unistd::getegid().as_raw()),
     )?;
-    file.set_permissions(fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o640)))
+    file.set_permissions(fs::Permissions::from_mode(0o640))
 }
 
 /// Size and SHA-256 in one reading.
@@ -385,11 +385,15 @@ fn hash(file: &File) -> io::Result<(u64, String)> {
         context.update(&block[..count]);
         bytes += count as u64;
     }
-    let mut text = String::with_capacity(64);
-    for byte in context.finish().as_ref() {
+    Ok((bytes, hexadecimal(context.finish().as_ref())))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // A String takes everything.
         let _ = write!(text, "{byte:02x}");
-    }
-    Ok((bytes, text))
+        text
+    })
 }
 
 /// Looks into the file.

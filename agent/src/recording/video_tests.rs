@@ -111,7 +111,7 @@ async fn a_video_is_linked_checked_hashed_and_again_the_same() {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    ring::digest::digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(ring::digest::digest(&SHA256, bytes).as_ref())
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ use phonefleet_store::rusqlite::{self, Connection, OptionalExtension, params};
 
 /// The fleet that this agent belongs to: the first that it met.
 pub const FLEET: &str = "fleet_id";
+/// What addresses of videos are signed with: 64 hexadecimal digits.
+pub const CONTENT_KEY: &str = "content_key";
 /// A snapshot of the controller has begun and not ended.
 pub const SNAPSHOT_OPEN: &str = "snapshot_open";
 
