@@ -88,7 +88,9 @@ impl Fixture {
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
         };
-        let controller = Controller::new(Settings::default(), parts);
+        // As if `host-1` were an agent on this machine.
+        let settings = Settings { machine_id: Some("machine-of-host-1".into()), ..Settings::default() };
+        let controller = Controller::new(settings, parts);
         let router = api::router(Api::new(controller.handle(), metrics));
         Self { router, store, _controller: controller, _directory: directory }
     }

@@ -8,5 +8,8 @@ mod fixture;
 mod hosts;
 mod idempotency;
 mod quotas;
+mod recording_content;
+mod recordings;
+mod recordings_and_hosts;
 mod sagas;
 mod surroundings;
