@@ -16,6 +16,7 @@ use phonefleet_benches::conversation::{self, converse};
 use phonefleet_benches::disk::{flushes_per_second, scratch};
 use phonefleet_benches::latency::{Latencies, at_rate};
 use phonefleet_benches::load::runtime;
+use phonefleet_benches::processor;
 use phonefleet_benches::report::{Report, rounds};
 use phonefleet_link::domain::LogItem;
 use phonefleet_link::{Applied, ConversationHandle, Domain, MemoryBroker};
@@ -267,6 +268,13 @@ async fn append(
         .map_err(Into::into)
 }
 
+/// What `work` on so many events returns, and what each took of a processor, µs.
+fn costing<T>(events: u64, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let before = processor::seconds()?;
+    let result = work()?;
+    Ok((result, (processor::seconds()? - before) * 1e6 / events as f64))
+}
+
 fn main() -> Result<()> {
     let runtime = runtime()?;
     let scratch = scratch(env!("CARGO_TARGET_TMPDIR"))?;
@@ -287,23 +295,35 @@ fn main() -> Result<()> {
             format!("{round}-{number}")
         };
         let none = Arc::new(Latencies::new(0));
-        report.add(ideal, ceiling(&name(), CEILING_EVENTS, Source::Flood, &none)?);
+        let (flood, ideal_us) =
+            costing(CEILING_EVENTS, || ceiling(&name(), CEILING_EVENTS, Source::Flood, &none))?;
+        report.add(ideal, flood);
+        report.add("ideal outbox: µs of processor an event", ideal_us);
         for producers in PRODUCERS {
-            let answered = ceiling(&name(), CEILING_EVENTS, Source::Callers(producers), &none)?;
-            report.add_beside(
-                &format!("ideal outbox that answers {producers} writers: events/s"),
-                answered,
-                ideal,
-            );
+            let (rate, us) = costing(CEILING_EVENTS, || {
+                ceiling(&name(), CEILING_EVENTS, Source::Callers(producers), &none)
+            })?;
+            let label = format!("ideal outbox that answers {producers} writers");
+            report.add_beside(&format!("{label}: events/s"), rate, ideal);
+            report.add(&format!("{label}: µs of processor an event"), us);
         }
         for (receiver, label, events) in [
             (Receiver::Upsert, "upsert controller", UPSERT_EVENTS),
             (Receiver::Fleet, "real controller", FLEET_EVENTS),
         ] {
+            if std::env::var("ONLY").is_ok_and(|only| !label.starts_with(&only)) {
+                continue;
+            }
             for producers in PRODUCERS {
                 let case = Case { receiver, events, producers: Ok(producers), items: &items };
-                let rate = runtime.block_on(product(scratch.path(), &name(), case, &none))?;
+                let (rate, us) =
+                    costing(events, || runtime.block_on(product(scratch.path(), &name(), case, &none)))?;
                 report.add_beside(&format!("{label}, {producers} writers: events/s"), rate, ideal);
+                report.add_beside(
+                    &format!("{label}, {producers} writers: µs of processor an event"),
+                    us,
+                    &format!("ideal outbox that answers {producers} writers: µs of processor an event"),
+                );
             }
         }
 

@@ -18,11 +18,21 @@ use phonefleet_benches::report::{Report, rounds};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
 
-/// Clients at a time, each with a connection of its own.
-const CLIENTS: [usize; 2] = [1, 64];
+/// How clients come, each on a connection that it keeps.
+#[derive(Clone, Copy)]
+enum Clients {
+    /// So many, each of which orders again as soon as it has its answer.
+    Busy(usize),
+    /// So many, which together order so often a second, whether or not answers are late.
+    Paced(usize, u64),
+}
+
+const CLIENTS: [Clients; 3] = [Clients::Busy(1), Clients::Paced(64, 100), Clients::Busy(64)];
 /// Devices that are there before.
 const DEVICES: [u64; 2] = [0, 10_000];
 const RUN: Duration = Duration::from_secs(2);
@@ -31,70 +41,126 @@ const TARGET_MS: f64 = 10.0;
 /// What the row of a completed creation may take with its indexes, in bytes.
 const TARGET_BYTES: f64 = 1024.0;
 
+impl Clients {
+    const fn connections(self) -> usize {
+        match self {
+            Self::Busy(connections) | Self::Paced(connections, _) => connections,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Busy(clients) => format!("{clients} busy"),
+            Self::Paced(clients, rate) => format!("{clients} at {rate}/s"),
+        }
+    }
+}
+
+/// Orders device `number`.
+async fn order(client: &mut Client, number: u64) -> Result<()> {
+    let body = format!(
+        r#"{{"name":"ordered-{number}","userId":"user-{}","providerType":"REDROID"}}"#,
+        number % USERS
+    );
+    match client.post("/devices", &format!("order-{number}"), &body).await? {
+        (202, _) => Ok(()),
+        (status, answer) => bail!("order {number} was answered {status}: {answer}"),
+    }
+}
+
+async fn busy(connections: Vec<Client>) -> Result<Outcome> {
+    let callers = connections.len();
+    let connections: Arc<[_]> = connections.into_iter().map(Mutex::new).collect();
+    let next = Arc::new(AtomicU64::new(0));
+    closed_loop(callers, RUN, move |caller| {
+        let (connections, next) = (Arc::clone(&connections), Arc::clone(&next));
+        async move {
+            let mut client = connections.get(caller).context("a caller without a connection")?.lock().await;
+            order(&mut client, next.fetch_add(1, Ordering::Relaxed)).await
+        }
+    })
+    .await
+}
+
+/// Times count from the moment at which each order was due.
+async fn paced(connections: Vec<Client>, rate: u64) -> Result<Outcome> {
+    let (clients, orders) = (connections.len() as u64, rate * RUN.as_secs());
+    let began = Instant::now();
+    let mut running = JoinSet::new();
+    for (first, mut client) in (0..).zip(connections) {
+        running.spawn(async move {
+            let mut took_ms = Vec::new();
+            for number in (first..orders).step_by(clients as usize) {
+                let due = began + Duration::from_micros(number * 1_000_000 / rate);
+                sleep_until(due.into()).await;
+                order(&mut client, number).await?;
+                took_ms.push(due.elapsed().as_secs_f64() * 1e3);
+            }
+            anyhow::Ok(took_ms)
+        });
+    }
+    let mut all_ms = Vec::new();
+    while let Some(ended) = running.join_next().await {
+        all_ms.extend(ended??);
+    }
+    Ok(Outcome::new(&all_ms, began.elapsed()))
+}
+
 /// Orders devices for so long, on a runtime of its own.
-fn order(address: SocketAddr, clients: usize) -> Result<Outcome> {
+fn orders(address: SocketAddr, clients: Clients) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut connections = Vec::with_capacity(clients);
-        for _ in 0..clients {
-            connections.push(Mutex::new(Client::connect(address).await?));
+        let mut connections = Vec::new();
+        for _ in 0..clients.connections() {
+            connections.push(Client::connect(address).await?);
         }
-        let (connections, next) = (Arc::new(connections), Arc::new(AtomicU64::new(0)));
-        closed_loop(clients, RUN, move |caller| {
-            let (connections, next) = (Arc::clone(&connections), Arc::clone(&next));
-            async move {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let body = format!(
-                    r#"{{"name":"ordered-{number}","userId":"user-{}","providerType":"REDROID"}}"#,
-                    number % USERS
-                );
-                let mut client =
-                    connections.get(caller).context("a caller without a connection")?.lock().await;
-                match client.post("/devices", &format!("order-{number}"), &body).await? {
-                    (202, _) => Ok(()),
-                    (status, answer) => bail!("order {number} was answered {status}: {answer}"),
-                }
-            }
-        })
-        .await
+        match clients {
+            Clients::Busy(_) => busy(connections).await,
+            Clients::Paced(_, rate) => paced(connections, rate).await,
+        }
     })
+}
+
+fn figures(outcome: &Outcome) -> [(&'static str, f64); 3] {
+    [("/s", outcome.per_second), ("p50 ms", outcome.p50_ms), ("p99 ms", outcome.p99_ms)]
 }
 
 fn main() -> Result<()> {
     let runtime = runtime()?;
     let scratch = scratch(env!("CARGO_TARGET_TMPDIR"))?;
-    let mut report = Report::default();
+    let (mut report, mut number) = (Report::default(), 0);
     for round in 0..rounds(3) {
         report.add("4 KiB + fdatasync /s", flushes_per_second(scratch.path(), Duration::from_millis(500))?);
         for clients in CLIENTS {
-            let name = |what: &str, of: &str| format!("{clients} at a time, {what}: {of}");
+            let name = |what: &str, of: &str| format!("{}, {what}: {of}", clients.name());
             let row = "a plain row";
-            let plain = runtime.block_on(ceiling::row::run(
-                &scratch.path().join(format!("row-{round}-{clients}.db")),
-                clients,
-                RUN,
-            ))?;
-            for (figure, value) in
-                [("/s", plain.per_second), ("p50 ms", plain.p50_ms), ("p99 ms", plain.p99_ms)]
-            {
-                report.add(&name(row, figure), value);
+            if let Clients::Busy(callers) = clients {
+                let path = scratch.path().join(format!("row-{round}-{callers}.db"));
+                let plain = runtime.block_on(ceiling::row::run(&path, callers, RUN))?;
+                for (figure, value) in figures(&plain) {
+                    report.add(&name(row, figure), value);
+                }
             }
             for devices in DEVICES {
-                let path = scratch.path().join(format!("{round}-{clients}-{devices}"));
+                number += 1;
+                let path = scratch.path().join(format!("fleet-{number}"));
                 std::fs::create_dir(&path)?;
                 let fleet = runtime.block_on(Fleet::start(&path, devices))?;
-                let outcome = order(fleet.address, clients)?;
+                let outcome = orders(fleet.address, clients)?;
                 let size = runtime.block_on(fleet.completed(outcome.done))?;
                 drop(fleet);
                 std::fs::remove_dir_all(&path)?;
                 let what = format!("orders, {devices} devices");
-                for (figure, value) in
-                    [("/s", outcome.per_second), ("p50 ms", outcome.p50_ms), ("p99 ms", outcome.p99_ms)]
-                {
-                    report.add_beside(&name(&what, figure), value, &name(row, figure));
+                for (figure, value) in figures(&outcome) {
+                    match clients {
+                        Clients::Busy(_) => {
+                            report.add_beside(&name(&what, figure), value, &name(row, figure));
+                        }
+                        Clients::Paced(..) => report.add(&name(&what, figure), value),
+                    }
                 }
                 // Of a new database: what is in it is of creations only.
-                if devices == 0 && clients > 1 {
+                if devices == 0 && matches!(clients, Clients::Busy(64)) {
                     report.add("creation: saga's row and indexes, bytes", size.row);
                     report.add("creation: saga's story, bytes", size.story);
                     report.add("creation: both, with free space of pages, bytes", size.on_disk);
@@ -106,7 +172,7 @@ fn main() -> Result<()> {
     for clients in CLIENTS {
         println!(
             "{}",
-            report.verdict_at_most(&format!("{clients} at a time, orders, 0 devices: p99 ms"), TARGET_MS)
+            report.verdict_at_most(&format!("{}, orders, 0 devices: p99 ms", clients.name()), TARGET_MS)
         );
     }
     println!("{}", report.verdict_at_most("creation: saga's row and indexes, bytes", TARGET_BYTES));

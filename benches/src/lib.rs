@@ -5,6 +5,7 @@
 //! | [`report`] | figures by round, their medians, ratios within a round |
 //! | [`disk`] | where databases go, and how fast the disk flushes this minute |
 //! | [`latency`] | numbered events, from when they were due |
+//! | [`processor`] | processor time, which others do not change |
 //! | [`load`] | callers that each wait for their own work, with latencies |
 //! | [`conversation`] | one end of a conversation over the broker in memory |
 //! | [`http`] | a client that keeps its connection |
@@ -19,4 +20,5 @@ pub mod disk;
 pub mod http;
 pub mod latency;
 pub mod load;
+pub mod processor;
 pub mod report;

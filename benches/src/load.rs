@@ -20,6 +20,18 @@ pub struct Outcome {
     pub p99_ms: f64,
 }
 
+impl Outcome {
+    /// Of pieces of work that took so long each, ms, and all together `time`.
+    pub fn new(took_ms: &[f64], time: Duration) -> Self {
+        Self {
+            done: took_ms.len() as u64,
+            per_second: took_ms.len() as f64 / time.as_secs_f64(),
+            p50_ms: percentile(took_ms, 0.5),
+            p99_ms: percentile(took_ms, 0.99),
+        }
+    }
+}
+
 /// Keeps `callers` busy for `duration`: each does `work` again and again, given its own
 /// number. What had begun when the time was over is finished and counted.
 pub async fn closed_loop<F, W>(callers: usize, duration: Duration, work: F) -> Result<Outcome>
@@ -46,13 +58,7 @@ where
     while let Some(ended) = running.join_next().await {
         all_ms.extend(ended??);
     }
-    let seconds = began.elapsed().as_secs_f64();
-    Ok(Outcome {
-        done: all_ms.len() as u64,
-        per_second: all_ms.len() as f64 / seconds,
-        p50_ms: percentile(&all_ms, 0.5),
-        p99_ms: percentile(&all_ms, 0.99),
-    })
+    Ok(Outcome::new(&all_ms, began.elapsed()))
 }
 
 /// A runtime with as many workers as this machine has processors, as the daemons have.
