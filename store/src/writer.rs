@@ -29,8 +29,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 pub const BATCH_JOBS: usize = 512;
 /// Time that jobs of one batch may take together before it is committed.
 pub const BATCH_TIME: Duration = Duration::from_millis(5);
-/// Jobs that may wait: two batches, so that one can fill while the other commits.
-const QUEUE_JOBS: usize = 2 * BATCH_JOBS;
+/// Jobs that may wait. A caller that finds the queue full waits in line for each free place,
+/// which takes as much of a processor as a small job itself: measured by `benches/events`.
+const QUEUE_JOBS: usize = 8 * BATCH_JOBS;
 /// Reader connections kept open.
 const READERS: usize = 4;
 /// Reads at a time; further ones wait. A thousand hosts that come back at once must not
