@@ -5,6 +5,8 @@ use crate::host::Kernel;
 use crate::link::domain::AgentDomain;
 use crate::link::presence::Speaker;
 use crate::link::route;
+use crate::orphan::Report;
+use crate::orphan::round::Inspector;
 use crate::phone::context::{Context, Edges};
 use crate::phone::supervisor::Supervisor;
 use crate::phone::watch::Watch;
@@ -132,6 +134,7 @@ struct Shared {
 
 struct Running {
     context: Arc<Context>,
+    inspector: Arc<Inspector>,
     conversation: ConversationHandle,
     introduction: Introduction,
 }
@@ -209,6 +212,14 @@ impl StatusSource for AgentHandle {
             unknown: status.unknown,
             last_error: status.last_error,
         })
+    }
+
+    async fn orphans(&self, now: bool) -> Report {
+        match self.shared.running.get() {
+            Some(running) if now => running.inspector.report_now().await,
+            Some(running) => running.inspector.report(),
+            None => Report::default(),
+        }
     }
 }
 
@@ -296,7 +307,13 @@ impl Agent {
             Arc::clone(&parts.clock),
             PortPool::new(settings.ports.clone(), &opened.leases),
         ));
-        let running = Running { context: Arc::clone(&context), conversation: handle.clone(), introduction };
+        let inspector = Arc::new(Inspector::new(Arc::clone(&context)));
+        let running = Running {
+            context: Arc::clone(&context),
+            inspector: Arc::clone(&inspector),
+            conversation: handle.clone(),
+            introduction,
+        };
         // Set once: an agent runs once.
         let _ = shared.running.set(running);
 
@@ -325,6 +342,7 @@ impl Agent {
             let ended = supervisor.run(notices, move || grew.log_grew(), hint).await;
             ("reconciler", ended.map_err(AgentError::Store))
         });
+        rooms.spawn(async move { ("orphans", inspector.run().await.map_err(AgentError::Store)) });
         rooms.spawn(async move { ("engine watch", watcher.run().await.map_err(AgentError::Store)) });
         let (incoming, routed, routing_board) = (parts.incoming, handle, board.clone());
         rooms.spawn(async move {

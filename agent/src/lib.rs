@@ -8,6 +8,7 @@ pub mod host;
 pub mod link;
 pub mod local_api;
 pub mod metrics;
+pub mod orphan;
 pub mod phone;
 pub mod port;
 pub mod recording;

@@ -5,10 +5,11 @@
 //! | `GET /healthz` | 200: the process answers |
 //! | `GET /readyz` | 200, or 503 with the parts that are missing, why, and since when |
 //! | `GET /metrics` | numbers for Prometheus |
+//! | `GET /orphans` | what belongs to no device, looked for now ([`Report`](crate::orphan::Report)) |
 //! | `GET /status` | everything, as JSON ([`Status`](crate::status::Status)) |
 //!
 //! It serves before the database is open and while parts are missing: that is when it is
-//! asked. [`client`] is the other end, for `phonefleet-agent status`.
+//! asked. [`client`] is the other end, for `phonefleet-agent status` and `orphans`.
 
 pub mod client;
 
@@ -43,6 +44,7 @@ pub fn router(api: LocalApi) -> Router {
         .route("/healthz", get(async || Json(json!({ "alive": true }))))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/orphans", get(orphans))
         .route("/status", get(status))
         .with_state(api)
 }
@@ -78,6 +80,10 @@ async fn readyz(State(api): State<LocalApi>) -> Response {
 async fn metrics(State(api): State<LocalApi>) -> Response {
     let text = api.metrics.text(&api.overview.status().await);
     ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], text).into_response()
+}
+
+async fn orphans(State(api): State<LocalApi>) -> Response {
+    Json(api.overview.orphans(true).await).into_response()
 }
 
 async fn status(State(api): State<LocalApi>) -> Response {

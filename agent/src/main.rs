@@ -73,6 +73,12 @@ enum Subject {
         #[arg(long)]
         json: bool,
     },
+    /// Lists what is on this host and belongs to no device, looked for now.
+    Orphans {
+        /// Prints it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -82,9 +88,17 @@ fn main() -> anyhow::Result<()> {
         print!("{}", loaded.print(UNSET));
         return Ok(());
     }
-    if let Some(Subject::Status { json }) = arguments.command {
-        let (body, status) = client::status(loaded.value.local_api.listen)?;
-        print!("{}", if json { format!("{body}\n") } else { status.to_string() });
+    if let Some(subject) = arguments.command {
+        let agent = loaded.value.local_api.listen;
+        let (json, body, text) = match subject {
+            Subject::Status { json } => {
+                client::status(agent).map(|(body, status)| (json, body, status.to_string()))
+            }
+            Subject::Orphans { json } => {
+                client::orphans(agent).map(|(body, report)| (json, body, report.to_string()))
+            }
+        }?;
+        print!("{}", if json { format!("{body}\n") } else { text });
         return Ok(());
     }
     log_to_stderr(arguments.log_json);

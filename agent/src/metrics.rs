@@ -4,6 +4,7 @@
 pub mod recordings;
 
 use crate::host::resources::Resources;
+use crate::orphan::Kind;
 use crate::status::{Part, Status};
 use phonefleet_protocol::facts::Phase;
 use phonefleet_protocol::time::{Clock, SystemClock};
@@ -36,6 +37,11 @@ struct CodeLabel {
     code: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
 type Number = Gauge<i64>;
 type Fraction = Gauge<f64, AtomicU64>;
 
@@ -54,6 +60,8 @@ pub struct Metrics {
     outbox_oldest: Fraction,
     ports_leased: Number,
     ports_quarantined: Number,
+    orphans: Family<KindLabel, Number>,
+    orphans_removed: Family<KindLabel, Number>,
     link_open: Number,
     refused: Number,
     recordings: RecordingNumbers,
@@ -79,6 +87,8 @@ impl Metrics {
             outbox_oldest: Fraction::default(),
             ports_leased: Number::default(),
             ports_quarantined: Number::default(),
+            orphans: Family::default(),
+            orphans_removed: Family::default(),
             link_open: Number::default(),
             refused: Number::default(),
             recordings: RecordingNumbers::default(),
@@ -120,6 +130,12 @@ impl Metrics {
             "Ports that something else holds",
             metrics.ports_quarantined.clone(),
         );
+        registry.register("orphans", "What belongs to no device, as seen last", metrics.orphans.clone());
+        registry.register(
+            "orphans_removed",
+            "Orphans that were removed since the agent began",
+            metrics.orphans_removed.clone(),
+        );
         registry.register("link_open", "Whether the controller listens", metrics.link_open.clone());
         registry.register("commands_refused", "Commands that became dead letters", metrics.refused.clone());
         metrics.recordings.register(&mut registry);
@@ -145,6 +161,12 @@ impl Metrics {
             }
         }
         self.fill_devices(status);
+        for kind in Kind::ALL {
+            let label = KindLabel { kind: kind.name() };
+            self.orphans.get_or_create(&label).set(status.orphans.found(kind) as i64);
+            let removed = status.orphans.removed.get(&kind).copied().unwrap_or(0);
+            self.orphans_removed.get_or_create(&label).set(signed(removed));
+        }
         let link = status.link.clone().unwrap_or_default();
         self.link_open.set(i64::from(link.open));
         self.refused.set(signed(link.refused));

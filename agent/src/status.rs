@@ -3,6 +3,7 @@
 //! Parts report to the [`Board`], the agent is the [`StatusSource`], and the [`Overview`] puts
 //! both together for `local_api` and `metrics`. Nothing here decides anything.
 
+use crate::orphan::Report;
 use crate::recording::tally::Counts;
 use async_trait::async_trait;
 use phonefleet_protocol::facts::{DeviceFacts, Reason};
@@ -162,6 +163,11 @@ pub trait StatusSource: Send + Sync + 'static {
     fn link(&self) -> Option<LinkState> {
         None
     }
+
+    /// What belongs to no device: as seen last, or looked for now, which takes seconds at most.
+    async fn orphans(&self, _now: bool) -> Report {
+        Report::default()
+    }
 }
 
 /// Who this agent is. Fixed for its run.
@@ -195,6 +201,9 @@ pub struct Status {
     pub snapshot: Option<Snapshot>,
     /// What each device that cannot go on waits for.
     pub waiting: BTreeMap<DeviceId, Reason>,
+    /// What belongs to no device, as seen last.
+    #[serde(default)]
+    pub orphans: Report,
     /// Why there is no snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
@@ -240,7 +249,16 @@ impl Overview {
             link: source.and_then(|source| source.link()),
             snapshot,
             waiting: source.map(|source| source.waiting()).unwrap_or_default(),
+            orphans: self.orphans(false).await,
             fault,
+        }
+    }
+
+    /// What belongs to no device, as seen last or `now`.
+    pub async fn orphans(&self, now: bool) -> Report {
+        match self.source.get() {
+            Some(source) => source.orphans(now).await,
+            None => Report::default(),
         }
     }
 }
@@ -279,6 +297,9 @@ impl fmt::Display for Status {
             snapshot.ports_leased,
             snapshot.ports_quarantined,
         )?;
+        if !self.orphans.orphans.is_empty() {
+            writeln!(out, "{} orphans: see `phonefleet-agent orphans`", self.orphans.orphans.len())?;
+        }
         writeln!(out, "{} devices", snapshot.devices.len())?;
         for device in &snapshot.devices {
             write!(out, "  {} {:<8}", device.device_id, device.phase.name())?;

@@ -1,6 +1,8 @@
-//! Asks a running agent for its status. Blocking: for a command that ends after it.
+//! Asks a running agent for its status, or for orphans. Blocking: for a command that ends after it.
 
+use crate::orphan::Report;
 use crate::status::Status;
+use serde::de::DeserializeOwned;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -27,10 +29,19 @@ pub enum ClientError {
 
 /// The status of the agent that listens there, as it sent it and as it reads.
 pub fn status(address: SocketAddr) -> Result<(String, Status), ClientError> {
+    ask(address, "/status")
+}
+
+/// What belongs to no device of that agent, looked for now.
+pub fn orphans(address: SocketAddr) -> Result<(String, Report), ClientError> {
+    ask(address, "/orphans")
+}
+
+fn ask<T: DeserializeOwned>(address: SocketAddr, path: &str) -> Result<(String, T), ClientError> {
     let no_answer = |why: String| ClientError::NoAnswer { address, why };
-    let body = get(address, "/status").map_err(|error| no_answer(error.to_string()))?;
-    let status = serde_json::from_str(&body).map_err(|error| no_answer(error.to_string()))?;
-    Ok((body, status))
+    let body = get(address, path).map_err(|error| no_answer(error.to_string()))?;
+    let answer = serde_json::from_str(&body).map_err(|error| no_answer(error.to_string()))?;
+    Ok((body, answer))
 }
 
 /// One HTTP/1.0 call: the answer ends with the connection, and is never in chunks.

@@ -19,6 +19,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Between two full lists.
 const LIST_EVERY: Duration = Duration::from_mins(1);
+/// Between two looks at the disk for data that no row knows.
+const DATA_EVERY: Duration = Duration::from_hours(1);
 /// How long a host without a database looks for phones before it speaks.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// First wait for an engine that does not answer; doubles up to [`AGAIN_MOST`].
@@ -31,12 +33,13 @@ pub(crate) struct Watch {
     tell: mpsc::UnboundedSender<Notice>,
     board: Board,
     seen: BTreeMap<DeviceId, (String, ContainerState)>,
-    data_looked_at: bool,
+    /// When the disk is read again for data that no row knows.
+    data_at: Instant,
 }
 
 impl Watch {
     pub fn new(context: Arc<Context>, tell: mpsc::UnboundedSender<Notice>, board: Board) -> Self {
-        Self { context, tell, board, seen: BTreeMap::new(), data_looked_at: false }
+        Self { context, tell, board, seen: BTreeMap::new(), data_at: Instant::now() }
     }
 
     /// Runs for ever.
@@ -140,9 +143,9 @@ impl Watch {
         for device in changed {
             self.hint(device);
         }
-        if !self.data_looked_at {
+        if self.data_at <= Instant::now() {
             self.park_data(&known).await?;
-            self.data_looked_at = true;
+            self.data_at = Instant::now() + DATA_EVERY;
         }
         Ok(())
     }

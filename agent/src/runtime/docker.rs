@@ -19,6 +19,7 @@ mod limits;
 
 use super::{
     Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, LABEL_HOST,
+    PublishedPort,
 };
 use async_trait::async_trait;
 use bollard::models::{
@@ -278,6 +279,16 @@ impl Engine for Docker {
         .await
     }
 
+    async fn published(&self) -> Result<Vec<PublishedPort>, EngineError> {
+        self.call(LOOK, |client| async move {
+            let options = query::ListContainersOptions::default();
+            let listed =
+                client.list_containers(Some(options)).await.map_err(|error| error::of_look(&error))?;
+            Ok(listed.into_iter().flat_map(published_by).collect())
+        })
+        .await
+    }
+
     async fn watch(
         &self,
         host: &HostId,
@@ -362,6 +373,14 @@ fn from_summary(summary: ContainerSummary) -> Container {
         labels: sorted(summary.labels),
         state,
     }
+}
+
+fn published_by(summary: ContainerSummary) -> Vec<PublishedPort> {
+    let ports = summary.ports.clone().unwrap_or_default();
+    let container = from_summary(summary);
+    let publish =
+        |port| PublishedPort { port, container: container.name.clone(), labels: container.labels.clone() };
+    ports.into_iter().filter_map(|port| port.public_port).map(publish).collect()
 }
 
 fn bare_name(name: Option<&str>) -> String {

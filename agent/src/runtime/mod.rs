@@ -7,7 +7,7 @@
 //!
 //! The reconciler knows this trait only; a simulated engine stands behind it in the fleet
 //! in memory. Every list and every removal is bounded to containers that carry the own
-//! host's label.
+//! host's label; of others, only the ports that they publish are seen.
 
 pub mod docker;
 pub mod redroid;
@@ -147,6 +147,24 @@ impl Container {
     }
 }
 
+/// A port that a container, whoever's, publishes on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedPort {
+    /// The port.
+    pub port: u16,
+    /// The container's name.
+    pub container: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl PublishedPort {
+    /// The device that the container's label names.
+    pub fn device(&self) -> Option<DeviceId> {
+        self.labels.get(LABEL_DEVICE)?.parse().ok()
+    }
+}
+
 /// Something happened to a container of this host. Only a hint to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineEvent {
@@ -190,6 +208,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Every container that carries the host's label, in any state.
     async fn list(&self, host: &HostId) -> Result<Vec<Container>, EngineError>;
+
+    /// Ports that running containers publish, also those of strangers; nothing else of
+    /// theirs is looked at. An engine that cannot tell has none.
+    async fn published(&self) -> Result<Vec<PublishedPort>, EngineError> {
+        Ok(Vec::new())
+    }
 
     /// Events of the host's containers from `since` on. Ends when the engine goes away;
     /// the caller then lists everything and watches again.

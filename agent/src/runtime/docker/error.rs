@@ -167,7 +167,9 @@ fn by_words(code: u16, text: String) -> EngineError {
 /// The first in words of 20.10, the second in those of 26.1.
 fn bridge_is_gone(text: &str) -> bool {
     text.contains("could not find bridge")
-        || (text.contains("adding interface") && text.contains("to bridge") && text.contains("Device does not exist"))
+        || (text.contains("adding interface")
+            && text.contains("to bridge")
+            && text.contains("Device does not exist"))
 }
 
 /// The first port that follows an address, as in `127.0.0.1:20000`; 0 without one.
