@@ -124,6 +124,22 @@ async fn commands_end_with_their_own_status_or_an_error() {
     assert_eq!((output.stdout.trim(), output.status), (serial, 0));
     let output = shell("echo out; echo err >&2; exit 7", PATIENCE).await.unwrap();
     assert_eq!((&*output.stdout, &*output.stderr, output.status), ("out\n", "err\n", 7));
+    // A file of the device, to the byte.
+    assert_eq!(
+        shell("head -c 300000 /dev/urandom >/data/x; sha256sum /data/x", PATIENCE).await.unwrap().status,
+        0
+    );
+    let copy = folder.path().join("copy");
+    let pull = async |path: &str, limit| {
+        let file = tokio::fs::File::create(&copy).await.unwrap();
+        adb.pull(address(port), path, file, limit, PATIENCE).await
+    };
+    assert_eq!(pull("/data/x", 1 << 20).await, Ok(Some(300_000)));
+    let sum = shell("sha256sum </data/x", PATIENCE).await.unwrap().stdout;
+    let own = std::process::Command::new("sha256sum").arg(&copy).output().unwrap();
+    assert_eq!(sum.split(' ').next(), String::from_utf8(own.stdout).unwrap().split(' ').next());
+    assert_eq!(pull("/data/x", 1000).await, Ok(Some(1000)));
+    assert_eq!(pull("/data/none", 1000).await, Ok(None));
     // Nothing to read is the end of input, not a wait; much output is cut and read on.
     assert_eq!(shell("cat; exit 3", PATIENCE).await.unwrap().status, 3);
     let output = shell("head -c 3000000 /dev/zero; exit 4", PATIENCE).await.unwrap();

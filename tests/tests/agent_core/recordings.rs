@@ -303,18 +303,15 @@ async fn killed_at_every_step_a_recording_is_begun_once_and_ends_well() {
         }
         world.told(recording(1), RecordingPhase::Recording).await;
         assert_eq!(world.machine.recording(recording(1)).unwrap().launches, 1, "killed at {nth}");
+        world.controller.record(&stopped(&desired)).await;
         if !fired {
-            world.controller.record(&stopped(&desired)).await;
             tokio::select! {
                 () = world.crash.fired() => fired = true,
                 _ = world.over(recording(1)) => {}
             }
             if fired {
-                // As long as no recorder would have patience with a second SIGINT.
                 world.restart_agent().await;
             }
-        } else {
-            world.controller.record(&stopped(&desired)).await;
         }
         let facts = world.over(recording(1)).await;
         assert_eq!(

@@ -14,6 +14,8 @@ struct Fake {
 enum Act {
     /// Take one request.
     Hear,
+    /// Take so many bytes.
+    Take(usize),
     /// Send bytes.
     Say(Vec<u8>),
     /// Keep the connection open and silent.
@@ -61,6 +63,9 @@ impl Fake {
                             let mut request = vec![0; length];
                             stream.read_exact(&mut request).await.unwrap();
                             notes.lock().unwrap().push(String::from_utf8(request).unwrap());
+                        }
+                        Act::Take(count) => {
+                            stream.read_exact(&mut vec![0; *count]).await.unwrap();
                         }
                         Act::Say(bytes) => {
                             if stream.write_all(bytes).await.is_err() {
@@ -200,4 +205,41 @@ async fn connecting_gives_up_with_what_it_saw() {
     let stranger = Fake::new(vec![vec![Act::Hear, text("127.0.0.1:20000\tunauthorized\n")]]);
     let outcome = stranger.client().connect(address(), Duration::from_secs(5)).await;
     assert_eq!(outcome, Err(AdbError::Unauthorized));
+}
+
+/// Pulls a file over `answer`, of at most 10 bytes; what became of it, and of the file.
+async fn pulled(answer: Vec<Act>) -> (Result<Option<u64>, AdbError>, Vec<u8>) {
+    let request = b"RECV".len() + 4 + "/data/x".len();
+    let mut script = vec![Act::Hear, say("OKAY"), Act::Hear, say("OKAY"), Act::Take(request)];
+    script.extend(answer);
+    let fake = Fake::new(vec![script]);
+    let path = fake.folder.path().join("file");
+    let file = tokio::fs::File::create(&path).await.unwrap();
+    let pulled = fake.client().pull(address(), "/data/x", file, 10, Duration::from_secs(1)).await;
+    assert_eq!(fake.heard.lock().unwrap()[1], "sync:");
+    (pulled, std::fs::read(path).unwrap())
+}
+
+#[tokio::test]
+async fn a_file_comes_in_pieces_and_never_more_than_was_wanted() {
+    let piece = |id: &[u8; 4], data: &[u8]| {
+        say([id, &u32::try_from(data.len()).unwrap().to_le_bytes()[..], data].concat())
+    };
+    let whole = vec![piece(b"DATA", b"abc"), piece(b"DATA", b"de"), piece(b"DONE", b"")];
+    assert_eq!(pulled(whole).await, (Ok(Some(5)), b"abcde".to_vec()));
+    let much = vec![piece(b"DATA", b"abcdefgh"), piece(b"DATA", b"ijklm"), piece(b"DONE", b"")];
+    assert_eq!(pulled(much).await, (Ok(Some(10)), b"abcdefghij".to_vec()));
+    let missing = vec![piece(b"FAIL", b"open failed: No such file or directory")];
+    assert_eq!(pulled(missing).await.0, Ok(None));
+    for bad in [
+        vec![piece(b"FAIL", b"permission denied")],
+        vec![piece(b"DATA", b"abc")],
+        vec![piece(b"WHAT", b"abc")],
+        vec![say([b"DATA".as_slice(), &[0xff; 4]].concat())],
+        vec![piece(b"DATA", b"abc"), Act::Hang],
+        vec![],
+    ] {
+        let (outcome, _) = pulled(bad).await;
+        assert!(outcome.is_err(), "{outcome:?}");
+    }
 }
