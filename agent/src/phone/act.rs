@@ -10,6 +10,7 @@ use crate::recording::desire;
 use crate::runtime::redroid::{container_spec, image_allowed};
 use crate::runtime::{Container, EngineError};
 use crate::store::port_lease::{self, PortKind};
+use phonefleet_protocol::event::Outcome;
 use phonefleet_protocol::facts::{Phase, Reason};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -75,6 +76,7 @@ impl DeviceTask {
         for port in released {
             self.context.ports.free(port);
         }
+        self.memory.no_setback();
         tracing::info!(device = %self.device, generation = question.generation, phase = phase.name(), "reached");
         Ok(())
     }
@@ -86,6 +88,9 @@ impl DeviceTask {
         retryable: bool,
     ) -> Result<(), Hindrance> {
         tracing::warn!(device = %self.device, generation = view.question.generation, %reason, "failed");
+        if view.row.answer == Some(Outcome::Reached) {
+            self.memory.setback();
+        }
         let (question, now) = (view.question, self.context.now());
         self.context.write(move |tx| transition::fail(tx, question, &reason, retryable, now)).await?;
         Ok(())

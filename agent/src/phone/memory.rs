@@ -73,10 +73,16 @@ pub(super) struct Memory {
     pub probe_at: Instant,
     /// Looks in a row at which a phone that runs did not answer.
     pub misses: u32,
+    /// How often it could not be built up again since it was what was asked for.
+    pub setbacks: u32,
+    /// Nothing is built up before this moment.
+    pub build_at: Option<Instant>,
 }
 
 const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
 const BACK_OFF_MOST: Duration = Duration::from_secs(10);
+const SETBACK_FIRST: Duration = Duration::from_secs(5);
+const SETBACK_MOST: Duration = Duration::from_mins(5);
 
 impl Memory {
     pub fn new() -> Self {
@@ -97,6 +103,8 @@ impl Memory {
             recording_ends_by: None,
             probe_at: now,
             misses: 0,
+            setbacks: 0,
+            build_at: None,
         }
     }
 
@@ -109,7 +117,27 @@ impl Memory {
             self.tries = 0;
             self.ports_tested = false;
             self.erased = false;
+            self.no_setback();
         }
+    }
+
+    /// It could not be built up again, for a reason that may go: a pause before the next try.
+    pub fn setback(&mut self) {
+        let wait = SETBACK_FIRST.saturating_mul(1 << self.setbacks.min(8)).min(SETBACK_MOST);
+        self.setbacks = self.setbacks.saturating_add(1);
+        self.build_at = Some(Instant::now() + wait);
+    }
+
+    /// What is left of that pause.
+    pub fn pause(&self) -> Option<Duration> {
+        let left = self.build_at?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// It is what was asked for, or something else is asked for.
+    pub fn no_setback(&mut self) {
+        self.setbacks = 0;
+        self.build_at = None;
     }
 
     /// The container is another one, or does not run any more.

@@ -8,7 +8,8 @@
 //! stop it, and as long as it takes to erase it.
 //!
 //! After an answer that failed, nothing is built up any more (another attempt asks for
-//! that), but what is to go still goes.
+//! that), but what is to go still goes. What fails after a good answer is tried again, with
+//! pauses that the task keeps.
 
 use crate::runtime::{Container, ContainerState};
 use crate::store::device::DeviceRow;
@@ -95,6 +96,13 @@ pub enum Action {
     Died(Reason),
     /// Tell something noteworthy, or that it has passed.
     Report(Option<Reason>),
+}
+
+impl Action {
+    /// Whether this builds the phone up: what has just failed is not tried again at once.
+    pub fn builds(&self) -> bool {
+        matches!(self, Self::LeasePorts | Self::Create | Self::Start)
+    }
 }
 
 /// When a phone that died may be started again.
@@ -207,7 +215,7 @@ fn erase_old(row: &DeviceRow) -> Action {
 }
 
 fn run(row: &DeviceRow, sight: &Sight<'_>) -> Action {
-    if halted(row) || row.phase == Phase::Error && row.answer.is_some() {
+    if halted(row) || row.phase == Phase::Error && row.answer.is_some() && !may_recover(row) {
         return given_up(row, sight);
     }
     let Some(container) = sight.container else {
@@ -236,6 +244,12 @@ fn run(row: &DeviceRow, sight: &Sight<'_>) -> Action {
         ContainerState::Paused => paused(row),
         state => down(row, sight, state),
     }
+}
+
+/// It was what was asked for, and then could not be built up again: an image that went away,
+/// a start that was refused. What stands in the way may go, and nobody else would try again.
+fn may_recover(row: &DeviceRow) -> bool {
+    row.answer == Some(Outcome::Reached) && row.reason.as_ref().is_none_or(|reason| reason.code != CRASH_LOOP)
 }
 
 /// It failed, or died too often: its container is kept, but does not run unless it booted.
@@ -270,6 +284,9 @@ fn up(row: &DeviceRow, sight: &Sight<'_>) -> Action {
     }
     if sight.probe_due { Action::Probe } else { erase_old(row) }
 }
+
+/// The reason of a phone that died too often: only a new word of its controller helps.
+pub const CRASH_LOOP: &str = "CRASH_LOOP";
 
 const PAUSED: &str = "PAUSED";
 

@@ -100,10 +100,14 @@ impl DeviceTask {
         let fits = self.fits(&view).await?;
         let recording = self.recording(recording.as_ref());
         let action = plan(&view.row, &self.sight(&view, fits, recording));
-        let next = match action {
-            Action::Rest => Next::After(self.rest(&view)),
-            Action::RestUntil(at) => Next::After(at.since(self.context.now()).max(Duration::from_millis(1))),
-            action => {
+        let pause = self.memory.pause().filter(|_| action.builds());
+        let next = match (action, pause) {
+            (_, Some(pause)) => Next::After(pause),
+            (Action::Rest, None) => Next::After(self.rest(&view)),
+            (Action::RestUntil(at), None) => {
+                Next::After(at.since(self.context.now()).max(Duration::from_millis(1)))
+            }
+            (action, None) => {
                 tracing::debug!(%device, ?action, generation = view.question.generation, "next");
                 self.act(&view, action).await?
             }

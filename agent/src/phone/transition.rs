@@ -3,7 +3,7 @@
 //! Each function names the question (generation and attempt) that its caller was working
 //! on, and does nothing when the controller has changed its mind since: `false`.
 
-use super::plan::{CRASH_LOOP_DEATHS, DEATH_WINDOW};
+use super::plan::{CRASH_LOOP, CRASH_LOOP_DEATHS, DEATH_WINDOW};
 use crate::store::{Tx, device, device::DeviceRow, outbox, port_lease, recording};
 use phonefleet_protocol::event::{Event, Outcome};
 use phonefleet_protocol::facts::{Phase, Reason};
@@ -118,7 +118,7 @@ pub fn fail(
     let Some(mut row) = question.row(tx)? else { return Ok(false) };
     if row.answer.is_none() {
         answer(tx, row, Outcome::Failed { reason: reason.clone(), retryable }, now)?;
-    } else {
+    } else if row.phase != Phase::Error || row.reason.as_ref() != Some(reason) {
         row.phase = Phase::Error;
         row.reason = Some(reason.clone());
         device::put(tx, &row)?;
@@ -144,7 +144,7 @@ pub fn died(
         row.phase = Phase::Error;
         let minutes = DEATH_WINDOW.as_secs() / 60;
         row.reason = Some(Reason::new(
-            "CRASH_LOOP",
+            CRASH_LOOP,
             format!("died {} times in {minutes} minutes; last: {reason}", row.deaths.len()),
         ));
     } else {

@@ -35,7 +35,8 @@ impl Engine {
     pub fn of_environment() -> Option<Self> {
         let folder = PathBuf::from(std::env::var_os("PHONEFLEET_TEST_ENGINE")?);
         let engine = Self { socket: folder.join("docker.sock"), folder };
-        // An earlier test may have failed while it was away.
+        // An earlier test may have failed while it was away, or frozen.
+        engine.thaw();
         if engine.call("GET", "/_ping", None).is_err() {
             engine.restart();
         }
@@ -85,6 +86,28 @@ impl Engine {
     /// Starts it again, on the same state.
     pub fn restart(&self) {
         self.script("restart", &[]);
+    }
+
+    /// Ends its daemon politely. With live restore, containers live on.
+    pub fn down(&self) {
+        self.script("down", &[]);
+    }
+
+    /// Stops its daemon in mid-work, or only its containerd: it takes calls and answers none.
+    pub fn freeze(&self, containerd: bool) {
+        self.script("freeze", if containerd { &["--containerd"] } else { &[] });
+    }
+
+    /// Lets both go on.
+    pub fn thaw(&self) {
+        self.script("thaw", &[]);
+    }
+
+    /// The process of its daemon, or of its containerd.
+    pub fn process(&self, containerd: bool) -> u32 {
+        let file = if containerd { "exec/containerd/containerd.pid" } else { "dockerd.pid" };
+        let text = std::fs::read_to_string(self.folder.join(file)).expect("the engine runs");
+        text.trim().parse().expect("a process number")
     }
 
     /// Ends it and its containers.

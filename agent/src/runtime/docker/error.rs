@@ -41,7 +41,10 @@ pub(super) fn unavailable(error: &Error) -> EngineError {
 }
 
 pub(super) fn silent(deadline: Duration) -> EngineError {
-    EngineError::Unavailable(format!("no answer within {} s", deadline.as_secs()))
+    EngineError::Unavailable(format!(
+        "no answer within {} s; it, or its containerd, hangs or is overloaded",
+        deadline.as_secs()
+    ))
 }
 
 /// A call that only looks: whatever fails, the engine cannot be asked now.
