@@ -115,6 +115,14 @@ fn of<T: Display>(used: T, most: Option<T>) -> String {
     format!("{used}/{most}")
 }
 
+/// The same in words.
+fn at_most<T: Display>(used: T, most: Option<T>, unit: &str) -> String {
+    match most {
+        Some(most) => format!("{used} of {most}{unit}"),
+        None => format!("{used}{unit}, without a limit"),
+    }
+}
+
 fn status(host: &Host) -> Cell {
     if host.forgotten_at.is_some() {
         return Cell::new(format!("{} (forgotten)", host.status), Style::Bad);
@@ -157,9 +165,9 @@ fn fields(host: &Host, now: Timestamp) -> Page {
         ("status", status(host)),
         ("that is", meaning.into()),
         ("heard", when(host.last_seen_at)),
-        ("devices", of(host.devices, host.capacity.max_devices).into()),
-        ("cores ordered", of(host.allocated.cpu_cores, host.capacity.cpu_cores).into()),
-        ("memory ordered", format!("{} MB", of(host.allocated.memory_mb, host.capacity.memory_mb)).into()),
+        ("devices", at_most(host.devices, host.capacity.max_devices, "").into()),
+        ("cores ordered", at_most(host.allocated.cpu_cores, host.capacity.cpu_cores, "").into()),
+        ("memory ordered", at_most(host.allocated.memory_mb, host.capacity.memory_mb, " MB").into()),
         ("machine", format!("{} cores, {} MB", host.machine_cpu_cores, host.machine_memory_mb).into()),
         ("address", host.address.as_str().into()),
         ("image", host.image.as_str().into()),

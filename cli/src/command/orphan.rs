@@ -11,6 +11,7 @@ use crate::output::page::{Cell, Page};
 use crate::output::{Shown, note};
 use crate::session::Session;
 use clap::{Args, Subcommand};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// What to do with orphans.
@@ -38,6 +39,24 @@ struct Orphan {
     kind: String,
     name: String,
     detail: String,
+}
+
+/// What an agent answers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Report {
+    orphans: Vec<Found>,
+    fault: Option<String>,
+}
+
+/// One thing that an agent found.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Found {
+    kind: String,
+    what: String,
+    why: String,
+    removing: bool,
 }
 
 /// Carries it out.
@@ -118,27 +137,22 @@ async fn known(session: &Session) -> Result<(Value, Vec<Orphan>), Failure> {
     Ok((Value::Array(values), orphans))
 }
 
-/// What this machine's agent found.
+/// What this machine's agent found. It looks when it is asked.
 async fn found_by_agent(session: &Session) -> Result<(Value, Vec<Orphan>), Failure> {
     let agent = Client::new(session.configuration.agent.value.clone(), session.time_limit);
     let value = agent.json(Call::get("/orphans")).await?;
-    let list = value.as_array().or_else(|| value["orphans"].as_array()).cloned().unwrap_or_default();
-    let host = value["hostId"].as_str().unwrap_or("this machine");
-    let text = |item: &Value, names: &[&str]| {
-        let found = names.iter().find_map(|name| item[name].as_str());
-        found.unwrap_or("-").to_owned()
-    };
-    let orphans = list
-        .iter()
-        .map(|item| Orphan {
-            source: "agent",
-            host: host.to_owned(),
-            kind: text(item, &["kind"]),
-            name: text(item, &["name", "id"]),
-            detail: text(item, &["detail"]),
-        })
-        .collect();
-    Ok((value, orphans))
+    let report: Report = agent.read(&value)?;
+    if let Some(fault) = &report.fault {
+        note(&format!("the agent could not look at everything: {fault}"));
+    }
+    let orphans = report.orphans.into_iter().map(|found| Orphan {
+        source: "agent",
+        host: "this machine".to_owned(),
+        kind: found.kind,
+        name: found.what,
+        detail: if found.removing { format!("{} (being removed)", found.why) } else { found.why },
+    });
+    Ok((value, orphans.collect()))
 }
 
 fn table(orphans: &[Orphan]) -> Page {

@@ -6,7 +6,7 @@ use crate::client::address::path;
 use crate::client::call::Call;
 use crate::failure::Failure;
 use crate::follow::{self, Wait, Watch};
-use crate::models::{Device, Saga, SagaEvent};
+use crate::models::{Device, Host, Saga, SagaEvent};
 use crate::output::page::{Cell, Page, Style};
 use crate::output::time::{age, span};
 use crate::output::{Shown, note};
@@ -162,8 +162,15 @@ async fn run_explain(saga: &str, session: &Session) -> Result<(), Failure> {
         None => None,
     };
     let about = device.as_ref().map(|device| client.read::<Device>(device)).transpose()?;
-    let page = story::saga::explain(&saga, &read_events(session, &items)?, about.as_ref(), session.now());
-    session.show(&Shown { value: json!({"saga": value, "events": items, "device": device}), page })
+    let host = match &about {
+        Some(device) => gone_is_none(client.data(Call::get(path(&["hosts", &device.host_id]))).await)?,
+        None => None,
+    };
+    let place = host.as_ref().map(|host| client.read::<Host>(host)).transpose()?;
+    let events = read_events(session, &items)?;
+    let page = story::saga::explain(&saga, &events, about.as_ref(), place.as_ref(), session.now());
+    let value = json!({"saga": value, "events": items, "device": device, "host": host});
+    session.show(&Shown { value, page })
 }
 
 async fn run_verb(verb: &Verb, name: &str, session: &Session) -> Result<(), Failure> {

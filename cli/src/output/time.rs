@@ -1,4 +1,4 @@
-//! Moments and durations, as people read and write them.
+//! Moments, durations and numbers, as people read and write them.
 
 use phonefleet_protocol::time::Timestamp;
 use std::time::Duration;
@@ -28,6 +28,11 @@ pub fn age(now: Timestamp, then: Timestamp) -> String {
         7200..172_800 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86_400),
     }
+}
+
+/// A number with its noun: `1 device`, `2 devices`.
+pub fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// Bytes with a unit of 1024: `512 B`, `1.5 MiB`.
@@ -90,6 +95,7 @@ mod tests {
         assert_eq!(age(Timestamp(0), Timestamp(5)), "0s");
         assert_eq!(bytes(1_572_864), "1.5 MiB");
         assert_eq!(bytes(7), "7 B");
+        assert_eq!((count(1, "device"), count(0, "device")), ("1 device".into(), "0 devices".into()));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Why a device is where and how it is: placement, status, reason, active saga, host, ports
 //! and what happened last.
 
-use super::saga::{outcome, sentences, upper_first};
+use super::saga::{heard, outcome, sentences, upper_first};
 use super::words;
 use crate::models::{Device, Host, Saga, SagaEvent};
 use crate::output::page::{Cell, Page, Style};
-use crate::output::time::span;
+use crate::output::time::{count, span};
 use phonefleet_protocol::time::Timestamp;
 
 /// Lines of the newest saga that are told.
@@ -39,7 +39,8 @@ pub fn explain(around: &Around, now: Timestamp) -> Page {
     ));
     if let Some(created) = device.created_at {
         let gone = device.deleted_at.map(|at| format!(", gone since {at}")).unwrap_or_default();
-        let times = device.starts.map(|starts| format!(", started {starts} times")).unwrap_or_default();
+        let times =
+            device.starts.map(|starts| format!(", started {}", count(starts, "time"))).unwrap_or_default();
         page.add_line(format!("Ordered at {created}, {} ago{times}{gone}.", span(now.since(created))));
     }
 
@@ -91,12 +92,10 @@ fn place(device: &Device, host: Option<&Host>, now: Timestamp) -> Vec<String> {
         lines.push(format!("The controller does not know host {id} any more."));
         return lines;
     };
-    let heard =
-        host.last_seen_at.map(|at| format!(", last heard {} ago", span(now.since(at)))).unwrap_or_default();
-    lines.push(format!("The host is {}{heard}: {}.", host.status, words::host_status(&host.status)));
+    lines.push(heard(host, now));
     let most = host.capacity.max_devices.map_or_else(|| "any number".to_owned(), |most| most.to_string());
     let cordoned = if host.cordoned { " It is cordoned: it takes no new devices." } else { "" };
-    lines.push(format!("It holds {} devices and takes {most}.{cordoned}", host.devices));
+    lines.push(format!("It holds {} and takes {most}.{cordoned}", count(host.devices, "device")));
     match (device.ports, &device.adb_address) {
         (Some(ports), Some(address)) => lines.push(format!(
             "Its ports there are {} (adb connect {address}) and {} (WebRTC).",

@@ -35,12 +35,12 @@ fn one_that_runs() {
         text,
         "\
 Device pixel (0199) of alice is RUNNING on host host-1: it has booted and answers.
-Ordered at 2025-11-21T11:00:00.000Z, 1m ago, started 1 times.
+Ordered at 2025-11-21T11:00:00.000Z, 1m ago, started 1 time.
 
 Why it is where it is
   Host host-1 was named by the order, or had the fewest devices among the hosts with room for it when it was ordered. \
 A device never moves.
-  The host is ONLINE, last heard 3.0s ago: it was heard lately.
+  Host host-1 is ONLINE, last heard 3.0s ago: it was heard lately.
   It holds 3 devices and takes 10.
   Its ports there are 20000 (adb connect 127.0.0.1:20000) and 21000 (WebRTC).
   Its container there is 0123456789ab.

@@ -2,7 +2,7 @@
 //! operator can do.
 
 use super::words;
-use crate::models::{Device, Saga, SagaEvent};
+use crate::models::{Device, Host, Saga, SagaEvent};
 use crate::output::page::{Cell, Page, Style};
 use crate::output::time::span;
 use phonefleet_protocol::time::Timestamp;
@@ -98,8 +98,14 @@ pub fn outcome(saga: &Saga) -> String {
     }
 }
 
-/// The whole story. `device` is what it is about, where that is known.
-pub fn explain(saga: &Saga, events: &[SagaEvent], device: Option<&Device>, now: Timestamp) -> Page {
+/// The whole story. `device` is what it is about and `host` where that is, as far as known.
+pub fn explain(
+    saga: &Saga,
+    events: &[SagaEvent],
+    device: Option<&Device>,
+    host: Option<&Host>,
+    now: Timestamp,
+) -> Page {
     let mut page = Page::default();
     let about = match (device, &saga.device_id) {
         (Some(device), _) => {
@@ -125,11 +131,21 @@ pub fn explain(saga: &Saga, events: &[SagaEvent], device: Option<&Device>, now: 
     for line in present(saga, now) {
         page.add_line(format!("  {line}"));
     }
+    if let Some(host) = host.filter(|_| !saga.rests()) {
+        page.add_line(format!("  {}", heard(host, now)));
+    }
     page.add_heading("What you can do");
     for line in options(saga, device) {
         page.add_line(format!("  {line}"));
     }
     page
+}
+
+/// Whether a host is there.
+pub fn heard(host: &Host, now: Timestamp) -> String {
+    let heard = host.last_seen_at.map(|at| format!(", last heard {} ago", span(now.since(at))));
+    let heard = heard.unwrap_or_default();
+    format!("Host {} is {}{heard}: {}.", host.id, host.status, words::host_status(&host.status))
 }
 
 fn standing(saga: &Saga, now: Timestamp) -> String {

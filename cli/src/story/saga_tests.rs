@@ -40,7 +40,7 @@ fn a_creation_that_failed_and_was_undone() {
         "status": "COMPENSATED", "cause": "FAILED", "failedStep": "START_DEVICE", "currentStep": "ALLOCATE_PORTS",
         "errorMessage": "BOOT_TIMEOUT: no boot within 120 s", "endedAt": "2025-11-21T11:02:11Z",
     }));
-    let page = explain(&saga, &events, Some(&device()), Timestamp(1_763_723_000_000));
+    let page = explain(&saga, &events, Some(&device()), None, Timestamp(1_763_723_000_000));
     assert_eq!(
         page.render(false),
         "\
@@ -71,12 +71,19 @@ the kernel has binder; then start the device again.
 #[test]
 fn one_that_waits_says_for_what_and_until_when() {
     let saga = saga(&json!({"waitReason": "HOST_UNREACHABLE"}));
-    let page = explain(&saga, &[], Some(&device()), Timestamp(1_763_722_830_000));
+    let host = Host {
+        id: "host-1".into(),
+        status: "UNREACHABLE".into(),
+        last_seen_at: Some(Timestamp(1_763_722_785_000)),
+        ..Host::default()
+    };
+    let page = explain(&saga, &[], Some(&device()), Some(&host), Timestamp(1_763_722_830_000));
     let text = page.render(false);
     for part in [
         "30s ago, and is RUNNING",
         "At work is step 5, START_DEVICE: the phone starts",
         "It waits for its host to be reachable again (HOST_UNREACHABLE).",
+        "Host host-1 is UNREACHABLE, last heard 45s ago: it has been silent",
         "Its deadline is in 9m 30s",
         "phonefleet host forget host-1",
         "phonefleet saga compensate saga_1763722800000_0123",
@@ -91,7 +98,7 @@ fn one_that_needs_an_operator_tells_how() {
         "type": "DEVICE_DELETION", "status": "NEEDS_ATTENTION", "waitReason": "OPERATOR", "timeoutAt": null,
         "currentStep": "REMOVE_DEVICE", "errorMessage": "DATA_UNAVAILABLE: Permission denied",
     }));
-    let text = explain(&saga, &[], None, Timestamp(1_763_722_830_000)).render(false);
+    let text = explain(&saga, &[], None, None, Timestamp(1_763_722_830_000)).render(false);
     for part in [
         "deletes device 0199.",
         "stands still at REMOVE_DEVICE until an operator decides: DATA_UNAVAILABLE: Permission denied.",

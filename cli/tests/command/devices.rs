@@ -147,8 +147,8 @@ fn a_phone_is_explained() {
     let text = served.run(&["device", "explain", "pixel"]).ok();
     for part in [
         format!("Device pixel ({id}) of alice is RUNNING on host host-1: it has booted and answers."),
-        "The host is ONLINE, last heard ".to_owned(),
-        "It holds 1 devices and takes 3.".to_owned(),
+        "Host host-1 is ONLINE, last heard ".to_owned(),
+        "It holds 1 device and takes 3.".to_owned(),
         "(adb connect 127.0.0.1:20000)".to_owned(),
         format!("Its newest saga, {saga} (DEVICE_CREATION), is COMPLETED"),
         "it begins with ALLOCATE_PORTS".to_owned(),

@@ -1,6 +1,7 @@
 //! `phonefleet host`, `port`, `quota`, `orphan` and `health`.
 
-use crate::fixture::Served;
+use crate::fixture::{Ran, Served};
+use crate::trouble::{answer, server};
 use serde_json::json;
 
 #[test]
@@ -82,6 +83,30 @@ fn orphans_are_what_the_controller_knows_where_no_agent_is() {
     let text = served.run(&["orphan", "list", "--no-agent"]).ok();
     let line = text.lines().nth(1).unwrap();
     assert!(line.starts_with("controller  host-1  parked  pixel ") && line.contains(&id), "{text}");
+}
+
+#[test]
+fn orphans_are_also_what_the_agent_finds() {
+    let served = Served::new();
+    let (agent, heads) = server(|_, _, stream| {
+        let body = r#"{"at":"2025-11-21T11:00:00.000Z","removed":{},"fault":"the engine sleeps","orphans":[
+            {"kind":"port","what":"20001","why":"published by web","removing":false},
+            {"kind":"data","what":"0199","device":"0199","why":"of a device that is gone","removing":true}]}"#;
+        answer(stream, "200 OK", body);
+    });
+    let run = |arguments: &[&str]| {
+        Ran::of(&served.program.command(arguments).args(["--agent", &agent]).output().unwrap())
+    };
+    let ran = run(&["orphan", "list"]);
+    assert_eq!(ran.err, "the agent could not look at everything: the engine sleeps\n");
+    assert_eq!(
+        ran.ok(),
+        "TOLD BY  HOST          KIND  WHAT   DETAIL\n\
+         agent    this machine  port  20001  published by web\n\
+         agent    this machine  data  0199   of a device that is gone (being removed)\n"
+    );
+    assert!(heads.recv().unwrap().starts_with("GET /orphans HTTP/1.1\r\n"));
+    assert_eq!(run(&["orphan", "list", "-o", "json"]).json()["agent"]["orphans"][0]["what"], "20001");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// A server that gives each connection to `answer`, with the head (and what came with it)
 /// of its first request. The heads are told too.
-fn server(answer: impl Fn(usize, &str, &mut TcpStream) + Send + 'static) -> (String, Receiver<String>) {
+pub fn server(answer: impl Fn(usize, &str, &mut TcpStream) + Send + 'static) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let (tell, told) = channel();
@@ -28,7 +28,7 @@ fn server(answer: impl Fn(usize, &str, &mut TcpStream) + Send + 'static) -> (Str
     (address, told)
 }
 
-fn answer(stream: &mut TcpStream, status: &str, body: &str) {
+pub fn answer(stream: &mut TcpStream, status: &str, body: &str) {
     // The client may have gone; its own test says what it should have seen.
     let _ = write!(
         stream,
