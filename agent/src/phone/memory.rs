@@ -62,8 +62,8 @@ pub(super) struct Memory {
     /// Since when the newest start is in doubt: this process did not make it, or the engine
     /// went away since. What becomes of such a boot may be the engine's doing.
     pub doubted_since: Option<Instant>,
-    /// Losses of the engine that were taken note of.
-    pub engine_losses: u64,
+    /// Losses of the engine that were taken note of; `None` before the first look.
+    pub engine_losses: Option<u64>,
     /// The container whose phone was reached over adb since it runs.
     pub verified: Option<String>,
     pub boot: Option<Boot>,
@@ -95,8 +95,8 @@ impl Memory {
             ports_tested: false,
             erased: false,
             start_seen: false,
-            doubted_since: Some(now),
-            engine_losses: 0,
+            doubted_since: None,
+            engine_losses: None,
             verified: None,
             boot: None,
             shutdown: None,

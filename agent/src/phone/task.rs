@@ -132,10 +132,14 @@ impl DeviceTask {
         // An engine that dies may take a container down that it was starting: that is no
         // failed boot, and the phone is simply started again.
         let losses = self.context.engine_losses();
-        if self.memory.engine_losses != losses {
-            self.memory.engine_losses = losses;
-            self.memory.start_seen = false;
-            self.memory.doubted_since = Some(Instant::now());
+        match self.memory.engine_losses.replace(losses) {
+            Some(known) if known == losses => {}
+            None if row.phase != Phase::Starting => {}
+            // A start of an earlier run of this agent, or the engine went away since.
+            None | Some(_) => {
+                self.memory.start_seen = false;
+                self.memory.doubted_since = Some(Instant::now());
+            }
         }
         if runs && row.phase == Phase::Starting && self.memory.doubted_since.is_none() {
             self.memory.start_seen = true;
