@@ -17,6 +17,7 @@ mod display;
 mod fault;
 mod init;
 mod power;
+mod process;
 mod properties;
 mod recording;
 mod root;
@@ -47,6 +48,8 @@ const APPLETS: &[(&str, Applet)] = &[
     ("screenrecord", recording::screenrecord::run),
     ("adbd", adb::run),
     (adb::session_leader::NAME, adb::session_leader::run),
+    (process::supervise::NAME, process::supervise::run),
+    (process::enter::NAME, process::enter::run),
 ];
 
 /// Exit code of a command that was called wrongly, as of a shell that finds no such command.

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -181,7 +181,8 @@ fn with_terminal(channel: &Channel, sender: &Sender, request: &Request, raw: boo
 /// The command line of a request, in a session of its own.
 fn command(request: &Request, terminal: &str) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args([session_leader::NAME, terminal, SHELL]);
+    // By name: in the phone this program is called /init.
+    command.arg0(session_leader::NAME).args([terminal, SHELL]);
     if request.command.is_empty() {
         command.arg("-");
     } else {
