@@ -12,6 +12,7 @@ use crate::phone::supervisor::Supervisor;
 use crate::phone::watch::Watch;
 use crate::port::PortPool;
 pub use crate::port::PortSettings;
+use crate::progress::Pulses;
 use crate::recording::supervisor::Supervisor as RecordingSupervisor;
 use crate::recording::tally::Tally;
 use crate::recording::{Recorder, RecordingSettings, Videos};
@@ -39,6 +40,7 @@ use phonefleet_protocol::stream::message::{Introduction, PROTOCOL};
 use phonefleet_protocol::stream::sender::Regression;
 use phonefleet_protocol::time::{Clock, Timestamp};
 use phonefleet_protocol::topic::Channel;
+use phonefleet_service::Proof;
 use phonefleet_store::stream_log::EVENT_OUTBOX;
 use phonefleet_store::{Store, rusqlite};
 use std::collections::BTreeMap;
@@ -121,6 +123,7 @@ pub struct Agent {
     settings: Settings,
     parts: Parts,
     board: Board,
+    pulses: Pulses,
     shared: Arc<Shared>,
 }
 
@@ -246,7 +249,8 @@ impl Agent {
             report: Mutex::new(parts.report.clone()),
         });
         let board = Board::new(Arc::clone(&parts.clock));
-        (Self { settings, parts, board, shared: Arc::clone(&shared) }, AgentHandle { shared })
+        let pulses = Pulses::unheard();
+        (Self { settings, parts, board, pulses, shared: Arc::clone(&shared) }, AgentHandle { shared })
     }
 
     /// Reports engine, broker and store to this board.
@@ -255,10 +259,17 @@ impl Agent {
         Self { board, ..self }
     }
 
+    /// With proofs that it makes progress, once it runs, for whoever watches over it.
+    #[must_use]
+    pub fn proving(self) -> (Self, Vec<Proof>) {
+        let (pulses, proofs) = Pulses::heard(self.parts.store.store.clone());
+        (Self { pulses, ..self }, proofs)
+    }
+
     /// Runs until `shutdown` resolves, or the database fails. Dropping the future at any
     /// moment is the same as a crash: nothing is lost. No phone is touched by either.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), AgentError> {
-        let Self { settings, parts, board, shared } = self;
+        let Self { settings, parts, board, pulses, shared } = self;
         let settings = Arc::new(settings);
         let host = settings.container.host.clone();
         let AgentStore { store, notices, announce } = parts.store;
@@ -317,7 +328,7 @@ impl Agent {
         // Set once: an agent runs once.
         let _ = shared.running.set(running);
 
-        let mut watcher = Watch::new(Arc::clone(&context), announce, board.clone());
+        let mut watcher = Watch::new(Arc::clone(&context), announce, board.clone(), pulses.engine_watch);
         if opened.fresh {
             watcher.first_look().await.map_err(AgentError::Store)?;
             begin_again(&store, domain, &*parts.clock, &*parts.ids).await?;
@@ -335,9 +346,9 @@ impl Agent {
         rooms.spawn(async move { ("conversation", conversation.run().await.map_err(AgentError::from)) });
         let grew = handle.clone();
         let (hint, hints) = mpsc::unbounded_channel();
-        let recordings = RecordingSupervisor::new(Arc::clone(&context));
+        let recordings = RecordingSupervisor::new(Arc::clone(&context), pulses.recordings);
         rooms.spawn(async move { ("recordings", recordings.run(hints).await.map_err(AgentError::Store)) });
-        let supervisor = Supervisor::new(context);
+        let supervisor = Supervisor::new(context, pulses.reconciler);
         rooms.spawn(async move {
             let ended = supervisor.run(notices, move || grew.log_grew(), hint).await;
             ("reconciler", ended.map_err(AgentError::Store))

@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod orphan;
 pub mod phone;
 pub mod port;
+pub mod progress;
 pub mod recording;
 pub mod runtime;
 pub mod status;

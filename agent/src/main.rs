@@ -19,6 +19,7 @@ use phonefleet_agent::host::resources::{self, Resources};
 use phonefleet_agent::link::presence::presence;
 use phonefleet_agent::local_api::{self, LocalApi, client};
 use phonefleet_agent::metrics::Metrics;
+use phonefleet_agent::progress;
 use phonefleet_agent::recording::device::AdbRecorder;
 use phonefleet_agent::recording::video::HostVideos;
 use phonefleet_agent::runtime::Engine;
@@ -29,6 +30,7 @@ use phonefleet_link::mqtt;
 use phonefleet_protocol::host::{Heartbeat, HostReport};
 use phonefleet_protocol::id::{IdSource, MachineId, SystemIds};
 use phonefleet_protocol::time::{Clock, SystemClock};
+use phonefleet_service::Service;
 use phonefleet_store::{Mode, OpenError};
 use std::io::IsTerminal;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -36,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing_subscriber::EnvFilter;
 
 /// Version of this program.
@@ -131,11 +133,13 @@ fn log_to_stderr(json: bool) {
 async fn run(config: Config, checked: Checked, around: &Surroundings) -> anyhow::Result<()> {
     let ended = ended()?;
     let mut asked_to_end = ended.clone();
+    let service = Service::from_environment();
     tokio::select! {
-        result = serve(config, checked, around, ended) => result,
+        result = serve(config, checked, around, service.clone(), ended) => result,
         () = async {
             // An error means that nobody can ask any more.
             let _ = asked_to_end.wait_for(|ended| *ended).await;
+            service.stopping();
             tokio::time::sleep(ENDING).await;
         } => {
             tracing::warn!("it took too long to end in order");
@@ -148,11 +152,15 @@ async fn serve(
     config: Config,
     checked: Checked,
     around: &Surroundings,
+    service: Service,
     mut ended: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let clock = Arc::new(SystemClock);
     let instance = format!("{:016x}", SystemIds.random());
     let board = Board::new(Arc::clone(&clock) as Arc<dyn Clock>);
+    let (give_proofs, proofs) = oneshot::channel();
+    let parts = board.clone();
+    let telling = tokio::spawn(service.run(move || progress::status_line(&parts), proofs));
     let resources = Arc::new(Resources::new(&config.state_dir).context("reading the machine's resources")?);
     let identity = Identity {
         host_id: checked.host.to_string(),
@@ -217,6 +225,9 @@ async fn serve(
         heartbeat: Arc::new(heartbeat(resources, clock, machine_id, instance)),
     };
     let (agent, handle) = Agent::new(settings, parts);
+    let (agent, proofs) = agent.proving();
+    // Nobody takes them where no service manager wants to know.
+    let _ = give_proofs.send(proofs);
     overview.set_source(Arc::new(handle.clone()));
     let adb = tokio::spawn(adb.run(ended.clone()));
     let reporting = tokio::spawn(keep_reporting(docker, handle, report));
@@ -228,7 +239,7 @@ async fn serve(
             let _ = ended.wait_for(|ended| *ended).await;
         })
         .await;
-    for task in [&adb, &reporting, &local_api].into_iter().chain(&content) {
+    for task in [&adb, &reporting, &local_api, &telling].into_iter().chain(&content) {
         task.abort();
     }
     tracing::info!("ended; phones and the adb server go on");

@@ -13,6 +13,8 @@ use phonefleet_protocol::event::Event;
 use phonefleet_protocol::id::{FleetId, IdSource};
 use phonefleet_protocol::item::Item;
 use phonefleet_protocol::time::Clock;
+use phonefleet_service::{Proof, Pulse, pulse};
+use phonefleet_store::{WriteError, rusqlite};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -126,6 +128,7 @@ pub struct Controller {
     signals: Signals,
     transport: Arc<dyn Transport>,
     incoming: mpsc::Receiver<Incoming>,
+    saga_timer: Pulse,
 }
 
 /// Why a controller ended by itself. It must be started again.
@@ -151,7 +154,26 @@ impl Controller {
             ids: parts.ids,
             directory: parts.signals.directory.clone(),
         };
-        Self { handle, signals: parts.signals, transport: parts.transport, incoming: parts.incoming }
+        let Parts { signals, transport, incoming, .. } = parts;
+        Self { handle, signals, transport, incoming, saga_timer: Pulse::unheard() }
+    }
+
+    /// With proofs that it makes progress, once it runs, for whoever watches over it. They
+    /// are about the daemon only: a broker that is away is no reason to start it again.
+    #[must_use]
+    pub fn proving(self) -> (Self, Vec<Proof>) {
+        let (saga_timer, comes_round) = pulse("saga timer");
+        let store = self.handle.store.clone();
+        // A transaction went through the writer: its queue, its thread, the database's lock.
+        // One that was refused did as well: starting again does not empty a full disk.
+        let writes = Proof::new("store", move || {
+            let store = store.clone();
+            async move {
+                let written = store.write(|_| Ok::<_, rusqlite::Error>(())).await;
+                !matches!(written, Err(WriteError::Closed | WriteError::Unknown(_)))
+            }
+        });
+        (Self { saga_timer, ..self }, vec![writes, comes_round])
     }
 
     /// What the API works with.
@@ -191,7 +213,8 @@ impl Controller {
             directory,
         };
         let mut parts = JoinSet::new();
-        let runner = Runner::new(store.clone(), engine, Arc::clone(&clock), wakes);
+        let runner =
+            Runner::new(store.clone(), engine, Arc::clone(&clock), wakes).with_pulse(self.saga_timer);
         parts.spawn(async move {
             runner.run().await;
             "the saga runner"

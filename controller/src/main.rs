@@ -4,20 +4,21 @@ use anyhow::{Context, anyhow};
 use clap::Parser;
 use phonefleet_controller::api::{self, Api, server};
 use phonefleet_controller::config::{self, Config, UNSET};
-use phonefleet_controller::controller::{Controller, Parts, Settings, Signals};
+use phonefleet_controller::controller::{Controller, Handle, Parts, Settings, Signals};
 use phonefleet_controller::metrics::Metrics;
 use phonefleet_controller::schedule::{self, Keep};
 use phonefleet_controller::store::{self, Store};
 use phonefleet_link::mqtt;
 use phonefleet_protocol::id::{IdSource, SystemIds};
 use phonefleet_protocol::time::SystemClock;
+use phonefleet_service::{Service, pulse};
 use phonefleet_store::{Mode, OpenError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing_subscriber::EnvFilter;
 
 /// Pause before something that is missing is tried again.
@@ -50,12 +51,25 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(config: Config) -> anyhow::Result<()> {
     let mut ended = ended()?;
+    let service = Service::from_environment();
+    let (give_proofs, proofs) = oneshot::channel();
+    let (waits_for, missing) = watch::channel("database".to_owned());
+    let running = Arc::new(OnceLock::<Handle>::new());
+    let handle = Arc::clone(&running);
+    let telling = tokio::spawn(service.clone().run(
+        move || match handle.get() {
+            None => format!("waiting for {}", *missing.borrow()),
+            Some(handle) if handle.directory.is_connected() => "has broker, store".to_owned(),
+            Some(_) => "waiting for broker".to_owned(),
+        },
+        proofs,
+    ));
     let metrics = Arc::new(Metrics::default());
     let observer = Arc::clone(&metrics);
     let signals = Signals::new(Arc::new(move |notice| observer.on_notice(notice)));
     let starting = async {
-        let store = open_store(&config.database, &signals).await?;
-        Ok::<_, anyhow::Error>((store, listen(&config).await?))
+        let store = open_store(&config.database, &signals, &waits_for).await?;
+        Ok::<_, anyhow::Error>((store, listen(&config, &waits_for).await?))
     };
     let (store, listener) = tokio::select! {
         started = starting => started?,
@@ -74,13 +88,20 @@ async fn run(config: Config) -> anyhow::Result<()> {
     };
     let settings = Settings { machine_id: machine_id(), ..config.settings() };
     let controller = Controller::new(settings, parts);
+    let (controller, mut proofs) = controller.proving();
     let api = Api::new(controller.handle(), metrics);
+    let _ = running.set(controller.handle());
     let (end_serving, serving) = watch::channel(false);
     let mut end = serving.clone();
-    let server = tokio::spawn(server::serve(listener, api::router(api.clone()), async move {
+    let end = async move {
         // An error means that the sender is gone: time to end as well.
         let _ = end.wait_for(|end| *end).await;
-    }));
+    };
+    let (accepting, comes_round) = pulse("API");
+    proofs.push(comes_round);
+    let server = tokio::spawn(server::serve_with_pulse(listener, api::router(api.clone()), end, accepting));
+    // Nobody takes them where no service manager wants to know.
+    let _ = give_proofs.send(proofs);
     tracing::info!(listen = %config.listen, database = %config.database.display(), broker = config.mqtt.url, "ready");
 
     let result = tokio::select! {
@@ -92,6 +113,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
         () = schedule::run(store, clock, Keep::default()) => Err(anyhow!("the periodic work ended: the database is closed")),
         () = api.store_stopped() => Err(anyhow!("the database has stopped; start again from the disk")),
     };
+    service.stopping();
+    telling.abort();
     // Calls in flight still get their answers; everything else is a row already.
     let _ = end_serving.send(true);
     if let Err(error) = server.await {
@@ -128,12 +151,17 @@ fn ended() -> anyhow::Result<watch::Receiver<bool>> {
 
 /// Opens the database; waits for what may come (a directory, an earlier process), and
 /// gives up on what will not.
-async fn open_store(path: &Path, signals: &Signals) -> anyhow::Result<Store> {
+async fn open_store(
+    path: &Path,
+    signals: &Signals,
+    waits_for: &watch::Sender<String>,
+) -> anyhow::Result<Store> {
     loop {
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
             && let Err(error) = std::fs::create_dir_all(directory)
         {
             tracing::warn!(directory = %directory.display(), %error, "the database's directory cannot be made; trying again");
+            waits_for.send_replace(format!("database ({}: {error})", directory.display()));
             tokio::time::sleep(START_PAUSE).await;
             continue;
         }
@@ -141,6 +169,7 @@ async fn open_store(path: &Path, signals: &Signals) -> anyhow::Result<Store> {
             Ok(store) => return Ok(store),
             Err(error @ (OpenError::InUse { .. } | OpenError::File { .. } | OpenError::Sqlite { .. })) => {
                 tracing::warn!(%error, "the database cannot be opened; trying again");
+                waits_for.send_replace(format!("database ({error})"));
                 tokio::time::sleep(START_PAUSE).await;
             }
             Err(error) => return Err(error.into()),
@@ -148,13 +177,14 @@ async fn open_store(path: &Path, signals: &Signals) -> anyhow::Result<Store> {
     }
 }
 
-async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+async fn listen(config: &Config, waits_for: &watch::Sender<String>) -> anyhow::Result<TcpListener> {
     loop {
         match server::listen(config.listen).await {
             Ok(listener) => return Ok(listener),
             Err(error @ server::ListenError::NotLoopback(_)) => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(%error, "the API cannot listen; trying again");
+                waits_for.send_replace(format!("API ({error})"));
                 tokio::time::sleep(START_PAUSE).await;
             }
         }

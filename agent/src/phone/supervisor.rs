@@ -6,6 +6,7 @@ use super::task::DeviceTask;
 use crate::recording::supervisor::Hint;
 use crate::store::{Notice, device};
 use phonefleet_protocol::id::DeviceId;
+use phonefleet_service::Pulse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +29,12 @@ pub(crate) struct Supervisor {
     tasks: JoinSet<Result<(), String>>,
     slots: HashMap<DeviceId, Slot>,
     devices: HashMap<Id, DeviceId>,
+    pulse: Pulse,
 }
 
 impl Supervisor {
-    pub fn new(context: Arc<Context>) -> Self {
-        Self { context, tasks: JoinSet::new(), slots: HashMap::new(), devices: HashMap::new() }
+    pub fn new(context: Arc<Context>, pulse: Pulse) -> Self {
+        Self { context, tasks: JoinSet::new(), slots: HashMap::new(), devices: HashMap::new(), pulse }
     }
 
     /// Starts a task for every row, then wakes whom a notice names. `grew` is called when
@@ -65,6 +67,7 @@ impl Supervisor {
                     None => return Ok(()),
                 },
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended)?,
+                () = self.pulse.asked() => {}
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::store::port_lease::PortKind;
 use crate::store::{Notice, device};
 use phonefleet_protocol::facts::Ports;
 use phonefleet_protocol::id::DeviceId;
+use phonefleet_service::Pulse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// First wait for an engine that does not answer; doubles up to [`AGAIN_MOST`].
 const AGAIN_FIRST: Duration = Duration::from_millis(500);
 const AGAIN_MOST: Duration = Duration::from_secs(10);
+/// More than any call of the engine or any pause in here may take: beyond it, something hangs.
+const OUTSIDE: Duration = Duration::from_mins(1);
 
 /// Watches the engine for as long as it is polled.
 pub(crate) struct Watch {
@@ -35,11 +38,17 @@ pub(crate) struct Watch {
     seen: BTreeMap<DeviceId, (String, ContainerState)>,
     /// When the disk is read again for data that no row knows.
     data_at: Instant,
+    pulse: Pulse,
 }
 
 impl Watch {
-    pub fn new(context: Arc<Context>, tell: mpsc::UnboundedSender<Notice>, board: Board) -> Self {
-        Self { context, tell, board, seen: BTreeMap::new(), data_at: Instant::now() }
+    pub fn new(
+        context: Arc<Context>,
+        tell: mpsc::UnboundedSender<Notice>,
+        board: Board,
+        pulse: Pulse,
+    ) -> Self {
+        Self { context, tell, board, seen: BTreeMap::new(), data_at: Instant::now(), pulse }
     }
 
     /// Runs for ever.
@@ -56,13 +65,13 @@ impl Watch {
                 Err(Hindrance::Fatal(why)) => return Err(why),
                 Err(Hindrance::Trouble(reason)) => {
                     self.board.missing(Part::Engine, reason.detail);
-                    sleep(again).await;
+                    self.pulse.through(OUTSIDE, sleep(again)).await;
                     again = (again * 2).min(AGAIN_MOST);
                     continue;
                 }
             }
             // The stream ended though the engine answers: an engine that restarts.
-            sleep(again).await;
+            self.pulse.through(OUTSIDE, sleep(again)).await;
         }
     }
 
@@ -89,13 +98,18 @@ impl Watch {
         // From before the list: what happens while it is read is told again.
         let since = self.context.now();
         self.list().await?;
-        let events = engine.watch(&host, since).await;
+        let events = self.pulse.through(OUTSIDE, engine.watch(&host, since)).await;
         let mut events = events.map_err(|error| Hindrance::trouble("ENGINE_UNAVAILABLE", &error))?;
-        let version = engine.info().await.map(|info| info.version).unwrap_or_default();
+        let info = self.pulse.through(OUTSIDE, engine.info()).await;
+        let version = info.map(|info| info.version).unwrap_or_default();
         self.board.ready(Part::Engine, version);
         let mut list_at = Instant::now() + LIST_EVERY;
         loop {
-            match timeout_at(list_at, events.recv()).await {
+            let event = tokio::select! {
+                event = timeout_at(list_at, events.recv()) => event,
+                () = self.pulse.asked() => continue,
+            };
+            match event {
                 Ok(None) => return Ok(()),
                 Ok(Some(EngineEvent::Container(device))) => self.hint(device),
                 Ok(Some(EngineEvent::Resync)) | Err(_) => {
@@ -116,7 +130,7 @@ impl Watch {
         let known = self.context.read(device::ids).await?;
         let known: BTreeSet<DeviceId> = known.into_iter().collect();
         let host = &self.context.settings.container.host;
-        let listed = self.context.engine.list(host).await;
+        let listed = self.pulse.through(OUTSIDE, self.context.engine.list(host)).await;
         let listed = listed.map_err(|error| Hindrance::trouble("ENGINE_UNAVAILABLE", &error))?;
         let mut seen = BTreeMap::new();
         for container in listed {
@@ -151,8 +165,8 @@ impl Watch {
     }
 
     /// A container that no row knows: the database was lost, or is another one.
-    async fn park(&self, device: DeviceId, id: &str) -> Result<(), Hindrance> {
-        let container = self.context.engine.inspect(id).await;
+    async fn park(&mut self, device: DeviceId, id: &str) -> Result<(), Hindrance> {
+        let container = self.pulse.through(OUTSIDE, self.context.engine.inspect(id)).await;
         let container = container.map_err(|error| Hindrance::trouble("ENGINE_UNAVAILABLE", &error))?;
         let Some(container) = container else { return Ok(()) };
         let holds = self.label_ports(&container);

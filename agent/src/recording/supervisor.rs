@@ -7,6 +7,7 @@ use crate::phone::context::Context;
 use crate::phone::memory::Wake;
 use crate::store::recording;
 use phonefleet_protocol::id::{DeviceId, RecordingId};
+use phonefleet_service::Pulse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,11 +40,12 @@ pub(crate) struct Supervisor {
     tasks: JoinSet<Result<(), String>>,
     slots: HashMap<RecordingId, Slot>,
     recordings: HashMap<Id, RecordingId>,
+    pulse: Pulse,
 }
 
 impl Supervisor {
-    pub fn new(context: Arc<Context>) -> Self {
-        Self { context, tasks: JoinSet::new(), slots: HashMap::new(), recordings: HashMap::new() }
+    pub fn new(context: Arc<Context>, pulse: Pulse) -> Self {
+        Self { context, tasks: JoinSet::new(), slots: HashMap::new(), recordings: HashMap::new(), pulse }
     }
 
     /// Starts a task for every recording that is not over, then follows the hints.
@@ -65,6 +67,7 @@ impl Supervisor {
                     None => return Ok(()),
                 },
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await?,
+                () = self.pulse.asked() => {}
             }
         }
     }

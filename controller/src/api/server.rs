@@ -4,6 +4,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use phonefleet_service::Pulse;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -54,6 +55,17 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
 
 /// Serves until `shutdown`, then lets calls in flight finish.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+    serve_with_pulse(listener, router, shutdown, Pulse::unheard()).await;
+}
+
+/// The same, showing that the loop of connections comes round. One that is full does: it
+/// waits for clients, which are none of the daemon's faults.
+pub async fn serve_with_pulse(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+    mut pulse: Pulse,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let (ending, end) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -66,6 +78,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
         };
         tokio::select! {
             () = &mut shutdown => break,
+            () = pulse.asked() => {}
             (accepted, place) = accepted => match accepted {
                 Ok((stream, _)) => {
                     let (router, end) = (router.clone(), end.clone());

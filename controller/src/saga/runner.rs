@@ -8,6 +8,7 @@ use super::engine::{Engine, Next};
 use crate::store::{Store, saga as table};
 use phonefleet_protocol::id::SagaId;
 use phonefleet_protocol::time::{Clock, Timestamp};
+use phonefleet_service::Pulse;
 use phonefleet_store::WriteError;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub struct Runner {
     engine: Engine,
     clock: Arc<dyn Clock>,
     wakes: mpsc::UnboundedReceiver<Wake>,
+    pulse: Pulse,
 }
 
 /// How driving a saga ended.
@@ -57,7 +59,13 @@ impl Runner {
         clock: Arc<dyn Clock>,
         wakes: mpsc::UnboundedReceiver<Wake>,
     ) -> Self {
-        Self { store, engine, clock, wakes }
+        Self { store, engine, clock, wakes, pulse: Pulse::unheard() }
+    }
+
+    /// Shows by this that its loop comes round.
+    #[must_use]
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Runs until the database is closed or nobody can wake it any more.
@@ -89,6 +97,7 @@ impl Runner {
                         Driven::Rests => {}
                     }
                 }
+                () = self.pulse.asked() => {}
                 () = tokio::time::sleep_until(timer) => {
                     look_at = self.look(&mut active, &mut driven).await;
                 }
