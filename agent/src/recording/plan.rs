@@ -20,6 +20,8 @@ pub const LIMIT_GRACE: Duration = Duration::from_secs(5);
 pub const FILE_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a phone that does not answer may hold up an end that is due.
 pub const ANSWER_PATIENCE: Duration = Duration::from_mins(2);
+/// An agent that has only just begun to ask does not give up at once, however late it is.
+pub const ASKED_FOR: Duration = Duration::from_secs(30);
 /// Longest wait in one go: how old a size may be.
 pub const WAIT: Duration = Duration::from_secs(5);
 /// Between two looks at a phone that does not answer, or whose recorder has no file yet.
@@ -44,8 +46,8 @@ pub enum PhoneState {
 /// What is known of the recorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessState {
-    /// The phone could not be asked.
-    Unknown,
+    /// The phone could not be asked, for so long by now.
+    Unknown(Duration),
     /// It was seen.
     Seen(Sighting),
 }
@@ -103,7 +105,7 @@ pub fn plan(row: &RecordingRow, sight: &Sight) -> Action {
         return Action::Ended(Some(EndCause::DeviceDied));
     }
     match sight.process {
-        ProcessState::Unknown => unanswered(row, sight.now),
+        ProcessState::Unknown(long) => unanswered(row, long, sight.now),
         ProcessState::Seen(sighting) => match sighting.recorder {
             Recorded::Never => not_launched(row, sight),
             Recorded::Ended => Action::Ended(rebooted(row, &sighting).then_some(EndCause::DeviceDied)),
@@ -160,9 +162,13 @@ fn overdue_at(row: &RecordingRow) -> Timestamp {
     row.launched_at.unwrap_or_default().after(limit(row) + LIMIT_GRACE)
 }
 
-fn unanswered(row: &RecordingRow, now: Timestamp) -> Action {
+fn unanswered(row: &RecordingRow, long: Duration, now: Timestamp) -> Action {
     let due = row.ending_since.unwrap_or_else(|| overdue_at(row));
-    if passed(due, ANSWER_PATIENCE, now) { Action::Ended(None) } else { Action::Rest(LOOK_AGAIN) }
+    if long >= ASKED_FOR && passed(due, ANSWER_PATIENCE, now) {
+        Action::Ended(None)
+    } else {
+        Action::Rest(LOOK_AGAIN)
+    }
 }
 
 /// Whether so much time has passed since `since`.

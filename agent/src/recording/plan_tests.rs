@@ -41,12 +41,14 @@ fn fails(action: &Action, code: &str) -> bool {
     matches!(action, Action::Fail(reason) if reason.code == code)
 }
 
+/// The phone was asked for a minute.
+const UNKNOWN: ProcessState = ProcessState::Unknown(Duration::from_secs(60));
 const DOWN: PhoneState = PhoneState::Down { container_runs: true };
 const DEAD: PhoneState = PhoneState::Down { container_runs: false };
 
 #[test]
 fn it_begins_on_a_phone_that_is_ready_and_in_time() {
-    let unknown = ProcessState::Unknown;
+    let unknown = UNKNOWN;
     assert_eq!(plan(&row(), &sight(PhoneState::Ready, unknown)), Action::Launch);
     assert_eq!(plan(&row(), &sight(PhoneState::Unsettled, unknown)), Action::Rest(LOOK_AGAIN));
     for phone in [DOWN, DEAD] {
@@ -66,7 +68,7 @@ fn it_begins_on_a_phone_that_is_ready_and_in_time() {
 fn a_launch_whose_fate_is_unknown_is_looked_for_and_never_made_blindly() {
     let launched = RecordingRow { launched_at: Some(NOW), ..row() };
     let at = |process, now| Sight { now, ..sight(PhoneState::Ready, process) };
-    assert_eq!(plan(&launched, &at(ProcessState::Unknown, NOW)), Action::Rest(LOOK_AGAIN));
+    assert_eq!(plan(&launched, &at(UNKNOWN, NOW)), Action::Rest(LOOK_AGAIN));
     assert_eq!(plan(&launched, &at(seen(Recorded::Never), NOW)), Action::Launch);
     let late = NOW.after(Duration::from_secs(31));
     assert_eq!(plan(&launched, &at(seen(Recorded::Never), late)), Action::Forbid);
@@ -80,7 +82,7 @@ fn a_launch_whose_fate_is_unknown_is_looked_for_and_never_made_blindly() {
 #[test]
 fn ends_are_told_apart() {
     let died = Action::Ended(Some(EndCause::DeviceDied));
-    assert_eq!(plan(&running(), &sight(DEAD, ProcessState::Unknown)), died);
+    assert_eq!(plan(&running(), &sight(DEAD, UNKNOWN)), died);
     assert_eq!(plan(&running(), &sight(PhoneState::Ready, seen(Recorded::Ended))), Action::Ended(None));
     let boot = |launched_in, runs_in| {
         ProcessState::Seen(Sighting { recorder: Recorded::Ended, launched_in, runs_in, bytes: 5 })
@@ -90,9 +92,9 @@ fn ends_are_told_apart() {
     let unnoted = RecordingRow { boot_mark: None, process: None, ..running() };
     assert_eq!(plan(&unnoted, &sight(PhoneState::Ready, boot(Some(1), Some(2)))), died);
     let ended = RecordingRow { ended_at: Some(NOW), ..running() };
-    assert_eq!(plan(&ended, &sight(DEAD, ProcessState::Unknown)), Action::Collect);
+    assert_eq!(plan(&ended, &sight(DEAD, UNKNOWN)), Action::Collect);
     let over = RecordingRow { phase: RecordingPhase::Final, ..ended };
-    assert_eq!(plan(&over, &sight(DEAD, ProcessState::Unknown)), Action::Done);
+    assert_eq!(plan(&over, &sight(DEAD, UNKNOWN)), Action::Done);
 }
 
 /// A recorder that heeds nothing: every signal once, in order, each after its patience.
@@ -149,10 +151,13 @@ fn one_that_runs_is_waited_for_until_its_limit_and_a_little_longer() {
 fn a_phone_that_does_not_answer_holds_nothing_up_for_ever() {
     let at = |seconds| Sight {
         now: NOW.after(Duration::from_secs(seconds)),
-        ..sight(PhoneState::Unsettled, ProcessState::Unknown)
+        ..sight(PhoneState::Unsettled, UNKNOWN)
     };
     assert_eq!(plan(&running(), &at(180)), Action::Rest(LOOK_AGAIN));
     assert_eq!(plan(&running(), &at(186)), Action::Ended(None));
+    // Who has only just begun to ask does not give up, however late it is.
+    let just_begun = Sight { process: ProcessState::Unknown(Duration::from_secs(1)), ..at(10_000) };
+    assert_eq!(plan(&running(), &just_begun), Action::Rest(LOOK_AGAIN));
     let stopped = RecordingRow { end_cause: Some(EndCause::Stopped), ending_since: Some(NOW), ..running() };
     assert_eq!(plan(&stopped, &at(119)), Action::Rest(LOOK_AGAIN));
     assert_eq!(plan(&stopped, &at(120)), Action::Ended(None));

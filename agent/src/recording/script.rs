@@ -20,6 +20,9 @@ const END: &str = "phonefleet-end";
 /// Said by a phone that is another one.
 const STRANGER: &str = "phonefleet-stranger";
 
+/// Folders named in one list: the answer has to fit into what is kept of an output.
+const LISTED: u32 = 200;
+
 /// `since PID` sets `$s` to its start time, to nothing when it is dead or a zombie. The name
 /// in the second field of `stat` may hold anything; the last bracket ends it.
 const SINCE: &str = "since() { s=; l=; { read -r l </proc/$1/stat; } 2>/dev/null; [ -n \"$l\" ] || return 0; \
@@ -69,9 +72,8 @@ D={folder}
 mkdir -p {PHONE_FOLDER} || {{ echo refused; exit 0; }}
 if mkdir $D 2>/dev/null; then
 export D
-setsid sh -c 'read -r l </proc/1/stat; set -- ${{l##*\") \"}}; shift 19; b=$1; \
-read -r l </proc/$$/stat; set -- ${{l##*\") \"}}; shift 19; \
-echo \"$$ $1 $b\" >$D/process.new && mv $D/process.new $D/process && \
+setsid sh -c '{SINCE}; since 1; b=$s; since $$; \
+echo \"$$ $s $b\" >$D/process.new && mv $D/process.new $D/process && \
 exec screenrecord {options} $D/video.mp4' </dev/null >$D/words 2>&1 &
 fi
 [ -d $D ] || {{ echo refused; exit 0; }}
@@ -114,13 +116,14 @@ pub fn forbid(serial: &str, folder: &str) -> String {
     on_phone(serial, &format!("mkdir -p {PHONE_FOLDER} && mkdir {folder} 2>/dev/null && echo forbidden"))
 }
 
-/// Names everything in our folder.
+/// Names what is in our folder, as much as fits into an answer.
 pub fn list(serial: &str) -> String {
     on_phone(
         serial,
         &format!(
-            "for D in {PHONE_FOLDER}/*; do
+            "n=0; for D in {PHONE_FOLDER}/*; do
 [ -d \"$D\" ] || continue
+n=$((n+1)); [ $n -le {LISTED} ] || break
 p=; t=; [ -f \"$D/process\" ] && {{ read -r p t b <\"$D/process\"; }} 2>/dev/null
 s=; case $p in ''|*[!0-9]*) ;; *) since $p ;; esac
 if [ -n \"$s\" ] && [ \"$s\" = \"$t\" ]; then echo \"left ${{D##*/}} $p $t\"; else echo \"left ${{D##*/}}\"; fi

@@ -53,13 +53,24 @@ pub(crate) struct RecordingTask {
     /// Failures in a row.
     tries: u32,
     collecting_since: Option<Instant>,
+    /// Since when the phone could not be asked.
+    unanswered_since: Option<Instant>,
     /// The newest trouble, for the operator.
     trouble: Option<String>,
 }
 
 impl RecordingTask {
     pub fn new(context: Arc<Context>, recording: RecordingId, wake: Arc<Wake>) -> Self {
-        Self { context, recording, wake, fresh: None, tries: 0, collecting_since: None, trouble: None }
+        Self {
+            context,
+            recording,
+            wake,
+            fresh: None,
+            tries: 0,
+            collecting_since: None,
+            unanswered_since: None,
+            trouble: None,
+        }
     }
 
     /// Runs until the recording is over.
@@ -110,11 +121,15 @@ impl RecordingTask {
             return Ok(Next::Never);
         }
         let view = self.look(row, device).await;
-        let process = self.process(&view).await;
-        let (process, hindrance) = match process {
-            Ok(process) => (process, None),
-            Err(hindrance) => (ProcessState::Unknown, Some(hindrance)),
+        let (process, hindrance) = match self.process(&view).await {
+            Ok(Some(process)) => (process, None),
+            // Something happened meanwhile: everything is looked at again.
+            Ok(None) => return Ok(Next::Now),
+            Err(hindrance) => (self.unanswered(), Some(hindrance)),
         };
+        if matches!(process, ProcessState::Seen(_)) {
+            self.unanswered_since = None;
+        }
         let action = plan(&view.row, &Sight { phone: view.phone, process, now: self.context.now() });
         match (&action, hindrance) {
             // It would have been asked, and could not be.
@@ -155,19 +170,23 @@ impl RecordingTask {
         View { row, device, phone, reach }
     }
 
-    /// How the recorder is.
-    async fn process(&mut self, view: &View) -> Result<ProcessState, Hindrance> {
+    /// How the recorder is; `None` when something else happened before that was known.
+    async fn process(&mut self, view: &View) -> Result<Option<ProcessState>, Hindrance> {
         if let Some(fresh) = self.fresh.take() {
-            return Ok(ProcessState::Seen(fresh));
+            return Ok(Some(ProcessState::Seen(fresh)));
         }
-        let (Some(phone), true, None) = (view.reach, view.row.launched_at.is_some(), view.row.ended_at)
-        else {
-            return Ok(ProcessState::Unknown);
-        };
+        if view.row.launched_at.is_none() || view.row.ended_at.is_some() {
+            return Ok(Some(ProcessState::Unknown(Duration::ZERO)));
+        }
+        let Some(phone) = view.reach else { return Ok(Some(self.unanswered())) };
         let place = place(&view.row);
         let look = self.context.recorder.look(phone, &place, view.row.process);
-        let sighting = self.or_woken(look).await?;
-        Ok(sighting.map_or(ProcessState::Unknown, ProcessState::Seen))
+        Ok(self.or_woken(look).await?.map(ProcessState::Seen))
+    }
+
+    fn unanswered(&mut self) -> ProcessState {
+        let since = *self.unanswered_since.get_or_insert_with(Instant::now);
+        ProcessState::Unknown(since.elapsed())
     }
 
     /// What the phone says; `None` when something else happened meanwhile.
