@@ -74,11 +74,16 @@ impl Engine {
 
     /// `kill -9`, of its containerd too if asked for. Containers live on.
     pub fn kill(&self, containerd: bool) {
-        std::fs::write(self.folder.join("was-killed"), "").expect("a mark in the engine's folder");
+        self.may_hold_ports();
         self.script("kill", if containerd { &["--containerd"] } else { &[] });
     }
 
-    /// Whether it ever was.
+    /// Notes that it was ended in the middle of its work: it may hold on to ports of then.
+    pub fn may_hold_ports(&self) {
+        std::fs::write(self.folder.join("was-killed"), "").expect("a mark in the engine's folder");
+    }
+
+    /// Whether it ever was killed, or ended in the middle of its work.
     pub fn was_killed(&self) -> bool {
         self.folder.join("was-killed").exists()
     }
