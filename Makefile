@@ -9,7 +9,7 @@ DENY := $(shell $(CARGO) deny --version >/dev/null 2>&1 && echo yes)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build lint test test-crates test-system install phonesim-image bench demo simulate fuzz
+.PHONY: help build lint test test-crates test-system test-engines install phonesim-image bench demo simulate fuzz
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name what; do \
@@ -53,6 +53,15 @@ test-system: build ## only the tests of the real system: engine, broker and adb,
 	$(CARGO) test $(EVERYTHING) $(REAL) --no-run
 	tests/environment/run sh -c "tests/environment/selftest && \
 		$(CARGO) test --offline $(EVERYTHING) $(REAL) --no-fail-fast"
+
+# Another Debian release's engine, fetched once into the cache (80 MB), then five seconds away.
+SUITE ?= trixie
+test-engines: build ## the tests of engines with another release's engine (SUITE=trixie)
+	tests/environment/install
+	tests/environment/engine fetch $(SUITE)
+	$(CARGO) test $(EVERYTHING) --test engine --test system_engines --no-run
+	PHONEFLEET_TEST_ENGINE_SUITE=$(SUITE) tests/environment/run \
+		$(CARGO) test --offline $(EVERYTHING) --test engine --test system_engines --no-fail-fast
 
 phonesim-image: ## build the image of the simulated phone, and load it into the engine at DOCKER_HOST
 	tests/environment/install
