@@ -29,7 +29,7 @@ and is then the device's newest.";
 
 /// Order and look after cloud phones.
 #[derive(Debug, Parser)]
-#[command(name = "phonefleet", version, propagate_version = true, after_help = EXPLANATIONS)]
+#[command(name = "phonefleet", version, after_help = EXPLANATIONS)]
 pub struct Arguments {
     /// What every command takes.
     #[command(flatten)]

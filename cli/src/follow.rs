@@ -219,8 +219,11 @@ pub async fn watch(
                 // Ages alone are nothing new.
                 let news = last.as_ref().is_none_or(|last| last.value != shown.value);
                 if redraw {
-                    // Home, then clear: ages grow also where nothing else changes.
-                    print(&format!("\x1b[H\x1b[2J{}", session.printer.streamed(&shown)))?;
+                    // Ages grow also where nothing else changes. Written over what was there,
+                    // and only what is left of that is cleared: nothing flickers.
+                    let begin = if last.is_none() { "\x1b[2J\x1b[H" } else { "\x1b[H" };
+                    let text = session.printer.streamed(&shown).replace('\n', "\x1b[K\n");
+                    print(&format!("{begin}{text}\x1b[J"))?;
                 } else if news {
                     let gap =
                         if last.is_some() && session.printer.format == Format::Table { "\n" } else { "" };

@@ -70,7 +70,7 @@ pub struct Get {
 /// What to order. What is left out is the controller's default.
 #[derive(Debug, Args)]
 pub struct Create {
-    /// Its name, unique among its user's: letters, digits, - _ and .
+    /// Its name, unique among its user's: letters, digits, dots, - and _
     name: String,
     /// Container image; must be on its host's allow-list
     #[arg(long)]
@@ -105,7 +105,7 @@ pub struct Create {
     /// A free label; may be given again
     #[arg(long = "label", short, value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
-    /// A further argument of Android's init, androidboot.…=… or ro.…=…; may be given again
+    /// A further argument of Android's init, androidboot.NAME=VALUE or ro.NAME=VALUE; may be given again
     #[arg(long = "boot-arg", value_name = "KEY=VALUE")]
     boot_args: Vec<String>,
     #[command(flatten)]
