@@ -111,6 +111,8 @@ pub struct Sighting {
     pub runs_in: Option<u64>,
     /// Size of the video so far.
     pub bytes: u64,
+    /// How long its recorder has been there, if that is known.
+    pub age: Option<Duration>,
 }
 
 /// Something in our folder on a phone.

@@ -163,8 +163,12 @@ fn overdue_at(row: &RecordingRow) -> Timestamp {
 }
 
 fn unanswered(row: &RecordingRow, long: Duration, now: Timestamp) -> Action {
-    let due = row.ending_since.unwrap_or_else(|| overdue_at(row));
-    if long >= ASKED_FOR && passed(due, ANSWER_PATIENCE, now) {
+    // Counted from what has happened: a limit that lies ahead is no clock that was set back.
+    let (since, patience) = match row.ending_since {
+        Some(since) => (since, ANSWER_PATIENCE),
+        None => (row.launched_at.unwrap_or_default(), limit(row) + LIMIT_GRACE + ANSWER_PATIENCE),
+    };
+    if long >= ASKED_FOR && passed(since, patience, now) {
         Action::Ended(None)
     } else {
         Action::Rest(LOOK_AGAIN)

@@ -20,7 +20,7 @@ fn row() -> RecordingRow {
 }
 
 fn seen(recorder: Recorded) -> ProcessState {
-    ProcessState::Seen(Sighting { recorder, launched_in: Some(1), runs_in: Some(1), bytes: 5 })
+    ProcessState::Seen(Sighting { recorder, launched_in: Some(1), runs_in: Some(1), bytes: 5, age: None })
 }
 
 fn sight(phone: PhoneState, process: ProcessState) -> Sight {
@@ -85,7 +85,7 @@ fn ends_are_told_apart() {
     assert_eq!(plan(&running(), &sight(DEAD, UNKNOWN)), died);
     assert_eq!(plan(&running(), &sight(PhoneState::Ready, seen(Recorded::Ended))), Action::Ended(None));
     let boot = |launched_in, runs_in| {
-        ProcessState::Seen(Sighting { recorder: Recorded::Ended, launched_in, runs_in, bytes: 5 })
+        ProcessState::Seen(Sighting { recorder: Recorded::Ended, launched_in, runs_in, bytes: 5, age: None })
     };
     assert_eq!(plan(&running(), &sight(PhoneState::Ready, boot(None, Some(2)))), died);
     assert_eq!(plan(&running(), &sight(PhoneState::Ready, boot(None, None))), Action::Ended(None));
@@ -127,8 +127,13 @@ fn signals_come_in_order_once_and_in_time() {
 #[test]
 fn a_recorder_without_a_file_is_not_signalled_at_once() {
     let row = RecordingRow { end_cause: Some(EndCause::Stopped), ..running() };
-    let empty =
-        Sighting { recorder: Recorded::Runs(PROCESS), launched_in: Some(1), runs_in: Some(1), bytes: 0 };
+    let empty = Sighting {
+        recorder: Recorded::Runs(PROCESS),
+        launched_in: Some(1),
+        runs_in: Some(1),
+        bytes: 0,
+        age: None,
+    };
     let at = |now| Sight { now, ..sight(PhoneState::Ready, ProcessState::Seen(empty)) };
     assert_eq!(plan(&row, &at(NOW)), Action::Wait(LOOK_AGAIN));
     assert_eq!(plan(&row, &at(NOW.after(FILE_PATIENCE))), Action::Signal(StopSignal::Interrupt));
@@ -155,6 +160,10 @@ fn a_phone_that_does_not_answer_holds_nothing_up_for_ever() {
     };
     assert_eq!(plan(&running(), &at(180)), Action::Rest(LOOK_AGAIN));
     assert_eq!(plan(&running(), &at(186)), Action::Ended(None));
+    // A limit that lies far ahead is not one that has passed.
+    let mut long = running();
+    long.desired.spec.max_duration_seconds = 180;
+    assert_eq!(plan(&long, &at(40)), Action::Rest(LOOK_AGAIN));
     // Who has only just begun to ask does not give up, however late it is.
     let just_begun = Sight { process: ProcessState::Unknown(Duration::from_secs(1)), ..at(10_000) };
     assert_eq!(plan(&running(), &just_begun), Action::Rest(LOOK_AGAIN));

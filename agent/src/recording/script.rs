@@ -14,6 +14,10 @@ use super::{Leftover, PHONE_FOLDER, Recorded, Sighting};
 use crate::store::recording::{PhoneProcess, StopSignal};
 use phonefleet_protocol::recording::RecordingSpec;
 use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Clock ticks of start times; Linux shows 100 on every machine (`USER_HZ`).
+const TICKS_PER_SECOND: u64 = 100;
 
 /// The last line of a script that ran to its end.
 const END: &str = "phonefleet-end";
@@ -39,6 +43,7 @@ fn on_phone(serial: &str, body: &str) -> String {
 /// file does. A launch writes that file at once: what is without it for a second has none.
 fn tell() -> &'static str {
     "since 1; echo \"init $s\"
+{ read -r u l </proc/uptime && echo \"uptime $u\"; } 2>/dev/null
 if [ -d $D ]; then
 echo launched
 if [ -z \"$p\" ]; then
@@ -180,12 +185,26 @@ pub fn sighting(lines: &[&str]) -> Sighting {
         (None, true) => Recorded::Ended,
         (None, false) => Recorded::Never,
     };
+    let age = match recorder {
+        Recorded::Runs(process) => age(process, after("uptime")),
+        Recorded::Never | Recorded::Ended => None,
+    };
     Sighting {
         recorder,
+        age,
         launched_in: after("boot").parse().ok(),
         runs_in: after("init").parse().ok(),
         bytes: after("size").parse().unwrap_or(0),
     }
+}
+
+/// How long a process has been there, by the machine's uptime in seconds with a fraction.
+/// An uptime that is the phone's own makes no sense beside start times, which never are.
+fn age(process: PhoneProcess, uptime: &str) -> Option<Duration> {
+    let (seconds, fraction) = uptime.split_once('.')?;
+    let hundredths = seconds.parse::<u64>().ok()?.checked_mul(TICKS_PER_SECOND)?
+        + fraction.get(..2)?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(hundredths.checked_sub(process.start_time)? * (1000 / TICKS_PER_SECOND)))
 }
 
 /// Reads what [`list`] told.

@@ -13,13 +13,22 @@ fn answers_are_believed_only_to_their_end() {
 
 #[test]
 fn a_sighting_is_what_the_lines_say() {
-    let seen = sighting(&["init 77", "launched", "boot 77", "runs 12 34", "size 56"]);
+    let seen = sighting(&["init 77", "uptime 2.55", "launched", "boot 77", "runs 12 34", "size 56"]);
     let process = PhoneProcess { pid: 12, start_time: 34 };
-    let expected =
-        Sighting { recorder: Recorded::Runs(process), launched_in: Some(77), runs_in: Some(77), bytes: 56 };
+    let expected = Sighting {
+        recorder: Recorded::Runs(process),
+        launched_in: Some(77),
+        runs_in: Some(77),
+        bytes: 56,
+        age: Some(Duration::from_millis(2210)),
+    };
     assert_eq!(seen, expected);
     assert_eq!(sighting(&["init 77", "launched", "size"]).recorder, Recorded::Ended);
     assert_eq!(sighting(&["init 77"]).recorder, Recorded::Never);
+    for uptime in ["uptime 0.33", "uptime 99", "uptime x.yy", "uptime 99999999999999999999.00", "uptime 5.é"]
+    {
+        assert_eq!(sighting(&["launched", "runs 12 34", uptime]).age, None, "{uptime}");
+    }
     for nonsense in ["runs", "runs 1 2", "runs -1 2", "runs 4294967295 1", "runs 12", "runs a b", "runs 12 x"]
     {
         assert_eq!(sighting(&["launched", nonsense]).recorder, Recorded::Ended, "{nonsense}");
@@ -60,7 +69,7 @@ fn a_process_is_found_signalled_and_seen_gone() {
     for known in [None, Some(process)] {
         let seen = told(look("serial-1", folder, known));
         assert_eq!((seen.recorder, seen.bytes), (Recorded::Runs(process), 5));
-        assert!(seen.runs_in.is_some());
+        assert!(seen.runs_in.is_some() && seen.age.is_some_and(|age| age < Duration::from_secs(10)));
     }
     assert_eq!(told(look("serial-1", folder, None)).launched_in, Some(9));
     assert_eq!(told(wait("serial-1", folder, process, 2)).recorder, Recorded::Runs(process));

@@ -114,6 +114,8 @@ pub fn adopt(
     let Some(mut row) = open(tx, id)? else { return Ok(false) };
     row.process = Some(process);
     row.boot_mark = sighting.launched_in;
+    // A phone that was hard to reach may have begun well after the launch was noted.
+    row.launched_at = row.launched_at.map(|noted| began(noted, sighting.age, now));
     if row.phase != RecordingPhase::Starting {
         recording::put(tx, &row)?;
         return Ok(false);
@@ -121,6 +123,13 @@ pub fn adopt(
     row.phase = RecordingPhase::Recording;
     change(tx, &row, now)?;
     Ok(true)
+}
+
+/// When a process began that is so old by now: not before it was launched.
+fn began(noted: Timestamp, age: Option<Duration>, now: Timestamp) -> Timestamp {
+    let Some(age) = age else { return noted };
+    let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+    noted.max(Timestamp(now.0.saturating_sub(millis)))
 }
 
 /// Its end is due by itself.

@@ -56,7 +56,8 @@ pub struct RecordingRow {
     pub folder: String,
     /// Which data of the phone the folder is in.
     pub data_epoch: u32,
-    /// Written before the process is begun: without it there is none.
+    /// Written before the process is begun: without it there is none. Once the process is
+    /// seen, when it began.
     pub launched_at: Option<Timestamp>,
     /// Start time of the phone's init at the launch: another one is another boot.
     pub boot_mark: Option<u64>,

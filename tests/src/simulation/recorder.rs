@@ -180,12 +180,13 @@ impl SimulatedRecorder {
         let folder = state.recordings.get(&recording).cloned();
         let launched_in = folder.as_ref().and_then(|folder| folder.boot).map(|boot| state.boot_mark(boot));
         match folder {
-            None => Sighting { recorder: Recorded::Never, launched_in: None, runs_in, bytes: 0 },
+            None => Sighting { recorder: Recorded::Never, launched_in: None, runs_in, bytes: 0, age: None },
             Some(folder) => Sighting {
                 recorder: if folder.runs() { Recorded::Runs(folder.process) } else { Recorded::Ended },
                 launched_in,
                 runs_in,
                 bytes: folder.bytes(Instant::now()),
+                age: folder.runs().then(|| folder.begun.elapsed()),
             },
         }
     }
