@@ -64,6 +64,7 @@ pub struct Metrics {
     orphans_removed: Family<KindLabel, Number>,
     link_open: Number,
     refused: Number,
+    ignored: Number,
     recordings: RecordingNumbers,
     cpu: Fraction,
     memory_used: Number,
@@ -91,6 +92,7 @@ impl Metrics {
             orphans_removed: Family::default(),
             link_open: Number::default(),
             refused: Number::default(),
+            ignored: Number::default(),
             recordings: RecordingNumbers::default(),
             cpu: Fraction::default(),
             memory_used: Number::default(),
@@ -139,6 +141,11 @@ impl Metrics {
         registry.register("link_open", "Whether the controller listens", metrics.link_open.clone());
         registry.register("commands_refused", "Commands that became dead letters", metrics.refused.clone());
         metrics.recordings.register(&mut registry);
+        registry.register(
+            "messages_ignored",
+            "Messages from the broker that could not be read or believed, since the agent's start",
+            metrics.ignored.clone(),
+        );
         registry.register("host_cpu_percent", "Processor use, 0 to 100", metrics.cpu.clone());
         let bytes = |registry: &mut Registry, name: &str, help: &str, gauge: &Number| {
             registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
@@ -170,6 +177,7 @@ impl Metrics {
         let link = status.link.clone().unwrap_or_default();
         self.link_open.set(i64::from(link.open));
         self.refused.set(signed(link.refused));
+        self.ignored.set(signed(link.malformed));
         let sample = self.resources.sample();
         self.cpu.set(sample.cpu_percent);
         self.memory_used.set(signed(sample.memory_used_mb).saturating_mul(MIB));

@@ -4,6 +4,7 @@
 //! does not stand. Gauges are read from the database when they are asked for.
 
 use crate::fleet::presence::HostStatus;
+use crate::fleet::router::Refusals;
 use crate::saga::REGISTRY;
 use crate::store::device::Status;
 use crate::store::{Notice, RecordingEnd, recording};
@@ -86,8 +87,8 @@ pub struct Snapshot {
     pub unknown_items: u64,
     /// Whether there is a connection to the broker.
     pub link_up: bool,
-    /// Messages from the broker that were nothing for this controller.
-    pub messages_ignored: u64,
+    /// Messages from the broker that changed nothing.
+    pub refusals: Refusals,
     /// Hosts by status; see [`Self::count_host`].
     pub hosts: BTreeMap<&'static str, u64>,
     /// Numbers over all recordings.
@@ -124,6 +125,8 @@ pub struct Metrics {
     dead_letters: Number,
     unknown_items: Number,
     messages_ignored: Number,
+    messages_dropped: Number,
+    hellos_refused: Number,
     link_up: Number,
     recordings: RecordingNumbers,
     calls: Family<CallLabel, Counter>,
@@ -153,6 +156,8 @@ impl Default for Metrics {
             dead_letters: Gauge::default(),
             unknown_items: Gauge::default(),
             messages_ignored: Gauge::default(),
+            messages_dropped: Gauge::default(),
+            hellos_refused: Gauge::default(),
             link_up: Gauge::default(),
             recordings,
             calls: Family::default(),
@@ -183,6 +188,16 @@ impl Default for Metrics {
             "messages_ignored",
             "Messages from the broker that were nothing for this controller, since its start",
             metrics.messages_ignored.clone(),
+        );
+        own.register(
+            "messages_dropped",
+            "Messages of hosts that came faster than they could be taken in, since the start",
+            metrics.messages_dropped.clone(),
+        );
+        own.register(
+            "hellos_refused",
+            "Hellos of agents that may not speak, or not now, since the start",
+            metrics.hellos_refused.clone(),
         );
         own.register("link_up", "Whether there is a connection to the broker", metrics.link_up.clone());
         own.register("http_requests", "Calls of the API", metrics.calls.clone());
@@ -341,7 +356,9 @@ impl Metrics {
         self.oldest_command.set(snapshot.oldest_command.as_secs_f64());
         self.dead_letters.set(snapshot.dead_letters as i64);
         self.unknown_items.set(snapshot.unknown_items as i64);
-        self.messages_ignored.set(snapshot.messages_ignored as i64);
+        self.messages_ignored.set(snapshot.refusals.ignored as i64);
+        self.messages_dropped.set(snapshot.refusals.dropped as i64);
+        self.hellos_refused.set(snapshot.refusals.unwelcome as i64);
         self.recordings.active.set(snapshot.recordings.active as i64);
         self.recordings.orphans.set(snapshot.recordings.orphans as i64);
         self.link_up.set(i64::from(snapshot.link_up));

@@ -97,6 +97,7 @@ pub trait Domain<N>: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<(), rusqlite::Error>;
 
-    /// Something happened in a conversation, after its commit: log it, count it.
+    /// Something happened in a conversation, after its commit: log it, count it. Of many
+    /// refusals only one each ten seconds is told.
     fn notice(&self, peer: &str, notice: &Notice);
 }

@@ -40,6 +40,8 @@ pub enum Incoming {
         topic: String,
         /// With which content; from outside, never trusted.
         payload: Vec<u8>,
+        /// The broker kept it for whoever comes: it may be of any age, and of anybody.
+        retained: bool,
     },
 }
 

@@ -12,6 +12,9 @@ pub const FRAMES_IN_FLIGHT: usize = 16;
 /// MQTT packet limit set on both clients: a frame of the largest items, its
 /// header and JSON overhead fit several times over.
 pub const PACKET_BYTES: usize = 1024 * 1024;
+/// Largest hello: a host's report with hundreds of allowed images, and no more, because a
+/// stranger's is kept too when it registers.
+pub const HELLO_BYTES: usize = 64 * 1024;
 /// Deepest nesting that a command or an event may have is left to `serde_json`
 /// (128 levels); free text from outside is cut to this many characters.
 pub const TEXT_CHARACTERS: usize = 1000;

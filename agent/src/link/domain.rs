@@ -117,7 +117,7 @@ impl Domain<Notice> for AgentDomain {
         hello: &Hello,
         _now: Timestamp,
     ) -> Result<Admission, rusqlite::Error> {
-        let refused = |why: String| Ok(Admission::Refused(why));
+        let refused = |why: String| Ok(Admission::Stranger(why));
         let introduction = &hello.introduction;
         if introduction.host_id != self.host {
             return refused(format!(

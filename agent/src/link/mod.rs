@@ -39,7 +39,12 @@ pub async fn route(
                 connected.send_modify(|number| *number += *number % 2);
                 board.missing(Part::Broker, why);
             }
-            Incoming::Message { topic, payload } if topic == down => conversation.message(payload),
+            Incoming::Message { topic, retained: true, .. } => {
+                conversation
+                    .ignored("the broker kept it for whoever comes; nobody of this fleet asks for that");
+                tracing::warn!(topic, "ignored a retained message; clear it at the broker");
+            }
+            Incoming::Message { topic, payload, .. } if topic == down => conversation.message(payload),
             Incoming::Message { topic, .. } => tracing::debug!(topic, "a message that nobody asked for"),
         }
     }

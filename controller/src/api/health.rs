@@ -73,7 +73,7 @@ pub async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
     let (lost_after, now) = (api.handle.settings.lost_after, api.clock().now());
     let mut snapshot = api.read(move |connection| snapshot(connection, lost_after, now)).await?;
     snapshot.link_up = api.handle.directory.is_connected();
-    snapshot.messages_ignored = api.handle.directory.ignored();
+    snapshot.refusals = api.handle.directory.refusals();
     let text = api
         .metrics
         .render(&snapshot)

@@ -6,13 +6,14 @@
 //!             └─ …/H/presence ──▶ log line: a hint, nothing more
 //! ```
 
-use super::admission::wake_waiting;
+use super::admission::{self, wake_waiting};
 use super::domain::FleetDomain;
 use crate::store::{Notice, Store, host};
 use phonefleet_link::conversation::ConversationOptions;
 use phonefleet_link::{Conversation, ConversationHandle, Incoming, Transport};
 use phonefleet_protocol::host::{Heartbeat, Presence};
 use phonefleet_protocol::id::{FleetId, HostId, IdSource};
+use phonefleet_protocol::limits::ITEM_BYTES;
 use phonefleet_protocol::stream::Message;
 use phonefleet_protocol::stream::message::{Introduction, PROTOCOL};
 use phonefleet_protocol::stream::sender::Regression;
@@ -27,6 +28,10 @@ use tokio::task::JoinSet;
 
 /// Hosts at most: a stranger on the broker must not fill the memory.
 const MOST_HOSTS: usize = 20_000;
+/// Strangers that are told one by one; the others are only counted.
+const STRANGERS_TOLD: u64 = 1000;
+/// Largest heartbeat: it is kept as it came.
+const HEARTBEAT_BYTES: usize = ITEM_BYTES;
 /// How often heartbeats are written.
 const HEARTBEAT_FLUSH: Duration = Duration::from_secs(1);
 
@@ -36,6 +41,18 @@ pub struct Directory {
     conversations: Arc<Mutex<HashMap<HostId, ConversationHandle>>>,
     connected: Arc<AtomicBool>,
     ignored: Arc<AtomicU64>,
+    unwelcome: Arc<AtomicU64>,
+}
+
+/// Messages that changed nothing, since the controller's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Strange topics, frames of unknown hosts, what cannot be read or believed.
+    pub ignored: u64,
+    /// More than a conversation could take in; honest ones are sent again.
+    pub dropped: u64,
+    /// Hellos of somebody who may not speak, or not now.
+    pub unwelcome: u64,
 }
 
 impl Directory {
@@ -56,10 +73,16 @@ impl Directory {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// Messages that were nothing for this controller: strange topics, frames of unknown
-    /// hosts, unreadable heartbeats.
-    pub fn ignored(&self) -> u64 {
-        self.ignored.load(Ordering::Relaxed)
+    /// What came over the broker in vain.
+    pub fn refusals(&self) -> Refusals {
+        let ignored = self.ignored.load(Ordering::Relaxed);
+        let unwelcome = self.unwelcome.load(Ordering::Relaxed);
+        let none = Refusals { ignored, dropped: 0, unwelcome };
+        self.all().iter().map(ConversationHandle::status).fold(none, |sum, status| Refusals {
+            ignored: sum.ignored + status.malformed,
+            dropped: sum.dropped + status.dropped,
+            unwelcome: sum.unwelcome + status.unwelcome,
+        })
     }
 
     fn ignore(&self) {
@@ -197,14 +220,20 @@ impl Router {
                 self.directory.connected.store(false, Ordering::Relaxed);
                 self.directory.all().iter().for_each(ConversationHandle::disconnected);
             }
-            Incoming::Message { topic, payload } => match topic::parse(&topic) {
+            Incoming::Message { topic, payload, retained } => match topic::parse(&topic) {
+                // Presence alone is kept by the broker; what else it kept may be of any age.
+                Some((host, channel)) if retained && channel != Channel::Presence => {
+                    tracing::warn!(%host, topic, "ignored a retained message; clear it at the broker");
+                    self.directory.ignore();
+                }
                 Some((host, Channel::Up)) => self.up(&host, payload, conversations),
-                Some((host, Channel::Telemetry)) => match serde_json::from_slice(&payload) {
-                    Ok(heartbeat) => {
+                Some((host, Channel::Telemetry)) => match heartbeat(&payload) {
+                    // Every registered host has a conversation.
+                    Some(heartbeat) if self.directory.find(&host).is_some() => {
                         self.revive(&host, conversations);
                         heartbeats.insert(host, heartbeat);
                     }
-                    Err(_) => self.directory.ignore(),
+                    _ => self.directory.ignore(),
                 },
                 Some((host, Channel::Presence)) => match serde_json::from_slice::<Presence>(&payload) {
                     Ok(presence) => tracing::debug!(%host, online = presence.online, "presence"),
@@ -228,15 +257,29 @@ impl Router {
             handle.message(payload);
             return;
         }
-        // A stranger gets a conversation, and rows, only by introducing itself.
-        let introduced = matches!(
-            Message::decode(&payload),
-            Ok(Message::Hello(hello)) if hello.introduction.host_id == *host
-        );
-        if introduced && conversations.len() < MOST_HOSTS {
-            self.open(host, conversations).message(payload);
-        } else {
-            self.directory.ignore();
+        // A stranger gets a conversation, and rows, only by introducing itself as one of this fleet.
+        let Ok(Message::Hello(hello)) = Message::decode(&payload) else { return self.directory.ignore() };
+        let versions = hello.introduction.protocol;
+        let refusal = match admission::credentials(&self.fleet, host, &hello) {
+            Err(why) => Some(why),
+            Ok(_) if PROTOCOL.common(versions).is_none() => Some(format!(
+                "it speaks protocol {} to {}, this controller {} to {}; upgrade the older one",
+                versions.lowest, versions.highest, PROTOCOL.lowest, PROTOCOL.highest
+            )),
+            Ok(_) if conversations.len() >= MOST_HOSTS => {
+                Some(format!("there are {MOST_HOSTS} hosts already"))
+            }
+            Ok(_) => None,
+        };
+        match refusal {
+            None => self.open(host, conversations).message(payload),
+            Some(why) => {
+                let before = self.directory.unwelcome.fetch_add(1, Ordering::Relaxed);
+                // Whoever can publish must not fill the disk with logs.
+                if before < STRANGERS_TOLD {
+                    tracing::warn!(%host, why, "a stranger's hello was refused");
+                }
+            }
         }
     }
 
@@ -246,13 +289,17 @@ impl Router {
         let written = self
             .store
             .write(move |tx| {
+                let mut strange = 0;
                 for (host, heartbeat) in &heartbeats {
                     let returned = host::find(tx, host)?.is_some_and(|row| !row.online);
-                    if host::heard(tx, host, heartbeat, now)? && returned {
+                    if !host::heard(tx, host, heartbeat, now)? {
+                        // Of another machine, or of a host that was given up.
+                        strange += 1;
+                    } else if returned {
                         wake_waiting(tx, host, now)?;
                     }
                 }
-                Ok::<_, phonefleet_store::rusqlite::Error>(())
+                Ok::<_, phonefleet_store::rusqlite::Error>(strange)
             })
             .await;
         match written {
@@ -261,9 +308,16 @@ impl Router {
                 tracing::warn!(%error, "heartbeats cannot be written; the next ones will be");
                 true
             }
-            Ok(()) => true,
+            Ok(strange) => {
+                self.directory.ignored.fetch_add(strange, Ordering::Relaxed);
+                true
+            }
         }
     }
+}
+
+fn heartbeat(payload: &[u8]) -> Option<Heartbeat> {
+    (payload.len() <= HEARTBEAT_BYTES).then(|| serde_json::from_slice(payload).ok()).flatten()
 }
 
 type Conversations = JoinSet<Result<(), phonefleet_link::conversation::ConversationError>>;

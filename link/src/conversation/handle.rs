@@ -27,8 +27,10 @@ pub struct ConversationStatus {
     pub acknowledged: u64,
     /// Messages dropped because the queue was full; the stream repeated them.
     pub dropped: u64,
-    /// Payloads that were no message of the protocol.
+    /// Payloads that were no message of the protocol, or not to be believed.
     pub malformed: u64,
+    /// Hellos of somebody who may not speak here, or not now.
+    pub unwelcome: u64,
     /// Items that became dead letters.
     pub refused: u64,
     /// Items of kinds from the future, kept raw.
@@ -47,6 +49,7 @@ pub(super) struct Shared {
     pub acknowledged: AtomicU64,
     pub dropped: AtomicU64,
     pub malformed: AtomicU64,
+    pub unwelcome: AtomicU64,
     pub refused: AtomicU64,
     pub unknown: AtomicU64,
     pub last_error: Mutex<Option<String>>,
@@ -94,6 +97,13 @@ impl ConversationHandle {
         }
     }
 
+    /// A message on the peer's topic that is not to be believed, such as one that the broker
+    /// had kept: counted like one that cannot be read.
+    pub fn ignored(&self, why: &str) {
+        self.shared.malformed.fetch_add(1, Ordering::Relaxed);
+        self.shared.fail(format!("a message was ignored: {why}"));
+    }
+
     /// Whether the conversation has ended, as by a panic; nothing that is said here is heard.
     pub fn has_ended(&self) -> bool {
         self.messages.is_closed()
@@ -119,6 +129,7 @@ impl ConversationHandle {
             acknowledged: shared.acknowledged.load(Ordering::Relaxed),
             dropped: shared.dropped.load(Ordering::Relaxed),
             malformed: shared.malformed.load(Ordering::Relaxed),
+            unwelcome: shared.unwelcome.load(Ordering::Relaxed),
             refused: shared.refused.load(Ordering::Relaxed),
             unknown: shared.unknown.load(Ordering::Relaxed),
             last_error: shared.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),

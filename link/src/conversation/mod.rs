@@ -83,6 +83,7 @@ pub struct Conversation<N, D> {
     persist_at: Option<Instant>,
     back_off: Duration,
     complained_at: Option<Instant>,
+    refused_at: Option<Instant>,
 }
 
 /// What ended a wait.
@@ -127,6 +128,7 @@ impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
             persist_at: None,
             back_off: BACK_OFF_FIRST,
             complained_at: None,
+            refused_at: None,
         };
         (conversation, handle)
     }

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 const JOB_ITEMS: usize = 1024;
 /// When an acknowledgement is written at the latest.
 const PERSIST_AFTER: Duration = Duration::from_secs(10);
-/// Shortest time between two lines about malformed messages.
+/// Shortest time between two lines about malformed messages, or about refused hellos:
+/// whoever can publish here must not fill the disk with logs.
 const COMPLAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// What a job of [`Conversation::handle`] brings back.
@@ -67,14 +68,11 @@ impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
         batch
     }
 
-    /// Counts a payload that is no message. One line each ten seconds: whoever can publish
-    /// here must not fill the disk with logs.
+    /// Counts a payload that is no message.
     fn complain(&mut self, bytes: usize, error: &str) {
         let malformed = self.shared.malformed.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.fail(format!("a message of {bytes} bytes was ignored: {error}"));
-        let now = Instant::now();
-        if self.complained_at.is_none_or(|at| now >= at + COMPLAIN_AFTER) {
-            self.complained_at = Some(now);
+        if due(&mut self.complained_at) {
             tracing::warn!(peer = %self.peer, bytes, error, malformed, "ignored a malformed message");
         }
     }
@@ -160,7 +158,11 @@ impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
         }
         for notice in &notices {
             if let Notice::Refused(why) = notice {
+                self.shared.unwelcome.fetch_add(1, Ordering::Relaxed);
                 self.shared.fail(format!("the peer is refused: {why}"));
+                if !due(&mut self.refused_at) {
+                    continue;
+                }
             }
             self.domain.notice(&self.peer, notice);
         }
@@ -179,4 +181,14 @@ impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
         }
         Ok(())
     }
+}
+
+/// Whether it is time for another line, which is then taken as written.
+fn due(last: &mut Option<Instant>) -> bool {
+    let now = Instant::now();
+    let due = last.is_none_or(|at| now >= at + COMPLAIN_AFTER);
+    if due {
+        *last = Some(now);
+    }
+    due
 }

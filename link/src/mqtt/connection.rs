@@ -167,7 +167,8 @@ impl Connection {
     async fn pass_on(&mut self, message: Publish) -> Result<(), End> {
         // A topic that is no text can be none of ours.
         let Ok(topic) = String::from_utf8(message.topic.to_vec()) else { return Ok(()) };
-        self.tell(Incoming::Message { topic, payload: message.payload.to_vec() }).await
+        let (payload, retained) = (message.payload.to_vec(), message.retain);
+        self.tell(Incoming::Message { topic, payload, retained }).await
     }
 
     async fn tell(&mut self, news: Incoming) -> Result<(), End> {

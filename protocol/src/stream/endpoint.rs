@@ -39,6 +39,10 @@ pub enum Admission {
     Welcome,
     /// No items flow until another hello; the text says why.
     Refused(String),
+    /// Whoever speaks can never be the peer: it names another host or fleet, or speaks
+    /// another protocol. A peer that is welcome stays so, or one such message, of anybody,
+    /// would cut it off; otherwise it is refused.
+    Stranger(String),
 }
 
 /// Something that the daemon should log, count, or act on.
@@ -256,12 +260,9 @@ impl Endpoint {
         durable: &mut D,
         notices: &mut Vec<Notice>,
     ) -> Result<(), D::Error> {
-        let known = self.peers.iter().position(|peer| peer.session == hello.session);
-        let known = known.and_then(|index| self.peers.remove(index));
-        self.heard |= hello.answers.map(|session| session.0) == self.session;
         let admission = match PROTOCOL.common(hello.introduction.protocol) {
             Some(_) => durable.admit(hello)?,
-            None => Admission::Refused(format!(
+            None => Admission::Stranger(format!(
                 "no common protocol version: the other end speaks {} to {}, this one {} to {}; upgrade the older one",
                 hello.introduction.protocol.lowest,
                 hello.introduction.protocol.highest,
@@ -269,6 +270,17 @@ impl Endpoint {
                 PROTOCOL.highest,
             )),
         };
+        let known = self.peers.iter().position(|peer| peer.session == hello.session);
+        let admission = match admission {
+            Admission::Stranger(why) if known.is_none() && self.is_open() => {
+                notices.push(Notice::Refused(why));
+                return Ok(());
+            }
+            Admission::Stranger(why) => Admission::Refused(why),
+            decided => decided,
+        };
+        let known = known.and_then(|index| self.peers.remove(index));
+        self.heard |= hello.answers.map(|session| session.0) == self.session;
         let admitted = admission == Admission::Welcome;
         if self.peers.len() == PEERS {
             self.peers.pop_front();
@@ -284,7 +296,7 @@ impl Endpoint {
             self.hello = None;
         }
         match admission {
-            Admission::Refused(why) => {
+            Admission::Refused(why) | Admission::Stranger(why) => {
                 notices.push(Notice::Refused(why));
                 // No answer now. Asked again later, unsettled, so that whoever is there then
                 // introduces itself: the refused one, or the one that it had pushed aside.

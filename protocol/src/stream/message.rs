@@ -184,8 +184,8 @@ pub enum MessageError {
     /// Not JSON of a known shape.
     #[error("message cannot be read: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// A frame whose numbers or sizes break the rules.
-    #[error("frame breaks a limit: {0}")]
+    /// A message whose numbers or sizes break the rules.
+    #[error("message breaks a limit: {0}")]
     Limits(&'static str),
 }
 
@@ -204,6 +204,9 @@ impl Message {
             return Err(MessageError::TooLarge(payload.len()));
         }
         let message: Self = serde_json::from_slice(payload)?;
+        if matches!(message, Self::Hello(_)) && payload.len() > limits::HELLO_BYTES {
+            return Err(MessageError::Limits("the hello is too large"));
+        }
         if let Self::Frame(frame) = &message {
             if frame.items.len() > limits::FRAME_ITEMS {
                 return Err(MessageError::Limits("too many items"));
@@ -234,6 +237,20 @@ mod tests {
         let Message::Frame(back) = Message::decode(&payload).unwrap() else { panic!("a frame") };
         assert_eq!(back.items[0].get(), r#"{ "kind" : "x",  "n":1.0 }"#);
         assert_eq!((back.epoch, back.chain, back.last()), (epoch, chain, 1));
+    }
+
+    #[test]
+    fn a_hello_has_a_size() {
+        let hello = |bytes: usize| {
+            format!(
+                r#"{{"hello":{{"session":"1","protocol":{{"lowest":1,"highest":1}},"hostId":"h","software":"{}",
+                    "log":{{"epoch":"1","oldest":1,"last":0,"chain":"0"}}}}}}"#,
+                "x".repeat(bytes)
+            )
+        };
+        assert!(Message::decode(hello(limits::HELLO_BYTES - 300).as_bytes()).is_ok());
+        let refused = Message::decode(hello(limits::HELLO_BYTES).as_bytes());
+        assert!(matches!(refused, Err(MessageError::Limits(_))), "{refused:?}");
     }
 
     #[test]

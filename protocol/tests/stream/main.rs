@@ -9,7 +9,7 @@
 //! * [`healing`]: how the world comes to rest, and what must be true of it then.
 //! * [`properties`]: the claims, over random histories. * [`planted`]: bugs put in on purpose,
 //!   which the same claims must find.
-//! * [`scenarios`]: single stories. * [`wire`]: versions, unknown fields, hostile bytes.
+//! * [`scenarios`]: single stories. * [`strangers`]: hellos of somebody else. * [`wire`]: versions, unknown fields, hostile bytes.
 
 mod channel;
 mod database;
@@ -19,5 +19,6 @@ mod model;
 mod planted;
 mod properties;
 mod scenarios;
+mod strangers;
 mod wire;
 mod world;
