@@ -49,7 +49,9 @@ pub fn acknowledged(tx: &mut Tx<'_>, host: &HostId, through: u64, now: Timestamp
     Ok(())
 }
 
-/// The active recordings of a host, for the beginning of a new epoch of its log.
+/// What a host must hear of recordings at the beginning of a new epoch of its log. One that it
+/// has told of, and that shall go on, is not named: it goes on by itself, and a host that was
+/// emptied must not begin it a second time.
 pub fn snapshot(tx: &mut Tx<'_>, host: &HostId) -> Result<Vec<LogItem>> {
     table::nothing_pending(tx, host)?;
     let mut items = Vec::new();
@@ -58,6 +60,9 @@ pub fn snapshot(tx: &mut Tx<'_>, host: &HostId) -> Result<Vec<LogItem>> {
     let whole =
         |recordings: Vec<DesiredRecording>| item(&Command::SnapshotRecordings { recordings }, host.as_str());
     for row in table::active_on(tx, host)? {
+        if row.phase.is_some() && row.wish == RecordingWish::Recording {
+            continue;
+        }
         let desired = row.desired();
         let bytes = crate::store::json(&desired)?.len() + 1;
         // The envelope of a chunk has fewer than a hundred bytes.

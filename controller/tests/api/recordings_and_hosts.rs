@@ -125,7 +125,7 @@ async fn many_recordings_are_a_snapshot_in_parts() {
                 command_dirty, quota_bytes, created_at, updated_at)
              WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
              SELECT printf('0190a1b2-0000-7000-8000-%012d', i), printf('0190a1b2-0000-7000-8000-%012d', i),
-                'host-1', 'user-1', 'RECORDING', 0, 'recording', 1, 0, 0, 1, 1 FROM n",
+                'host-1', 'user-1', 'STARTING', 0, 'recording', 1, 0, 0, 1, 1 FROM n",
         )
         .await;
     let parts: Vec<usize> = fixture
