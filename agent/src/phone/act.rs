@@ -256,8 +256,10 @@ impl DeviceTask {
         };
         match started {
             Ok(()) => {
-                self.memory.start_seen = true;
-                self.memory.doubted_since = None;
+                // One start after each loss of the engine is in doubt, and the next is not.
+                let echo = self.memory.echo_until.take().is_some_and(|until| Instant::now() < until);
+                self.memory.start_seen = !echo;
+                self.memory.doubted_since = echo.then(Instant::now);
                 Ok(())
             }
             Err(EngineError::NotFound(_)) => Ok(()),

@@ -62,6 +62,9 @@ pub(super) struct Memory {
     /// Since when the newest start is in doubt: this process did not make it, or the engine
     /// went away since. What becomes of such a boot may be the engine's doing.
     pub doubted_since: Option<Instant>,
+    /// Until when an engine that came back may still tell of ends before its death: one that
+    /// was stopped then was seen to run first, and to end only after a start.
+    pub echo_until: Option<Instant>,
     /// Losses of the engine that were taken note of; `None` before the first look.
     pub engine_losses: Option<u64>,
     /// The container whose phone was reached over adb since it runs.
@@ -96,6 +99,7 @@ impl Memory {
             erased: false,
             start_seen: false,
             doubted_since: None,
+            echo_until: None,
             engine_losses: None,
             verified: None,
             boot: None,

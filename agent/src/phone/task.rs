@@ -32,6 +32,9 @@ pub(super) enum Next {
     After(Duration),
 }
 
+/// How long an engine that came back may tell of what was before.
+const ECHO: Duration = Duration::from_secs(30);
+
 /// What is known of the phone in this round.
 pub(super) struct View {
     pub row: DeviceRow,
@@ -139,6 +142,7 @@ impl DeviceTask {
             None | Some(_) => {
                 self.memory.start_seen = false;
                 self.memory.doubted_since = Some(Instant::now());
+                self.memory.echo_until = Some(Instant::now() + ECHO);
             }
         }
         if runs && row.phase == Phase::Starting && self.memory.doubted_since.is_none() {
