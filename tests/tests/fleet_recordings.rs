@@ -247,9 +247,8 @@ async fn crash_everywhere(side: fn(&Fleet) -> &Daemon) {
         sleep(Duration::from_secs(3)).await;
         let asked = async || timeout(Duration::from_secs(30), fleet.try_verb(device, Verb::Delete)).await;
         let deletion = loop {
-            match asked().await {
-                Ok(deletion) => break deletion.unwrap_or_else(|error| panic!("crash at {nth}: {error}")),
-                Err(_) => {}
+            if let Ok(deletion) = asked().await {
+                break deletion.unwrap_or_else(|error| panic!("crash at {nth}: {error}"));
             }
         };
         let end = fleet.ended(&deletion.saga_id).await;
@@ -415,7 +414,7 @@ fn backup(database: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
 fn restore(saved: Vec<(PathBuf, Option<Vec<u8>>)>) {
     for (path, content) in saved {
         match content {
-            Some(content) => std::fs::write(path, content).unwrap(),
+            Some(content) => std::fs::write(path, content).expect("the copy is put back"),
             None => _ = std::fs::remove_file(path),
         }
     }

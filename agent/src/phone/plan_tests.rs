@@ -355,3 +355,33 @@ fn the_back_off_doubles_to_a_minute_and_forgets_old_deaths() {
     // A clock that was set back by a day waits no longer than any.
     assert_eq!(next_start(&[second(90_000)], second(5000)), second(5001));
 }
+
+#[test]
+fn what_failed_after_a_good_answer_is_tried_again_unless_it_died_too_often() {
+    let start = World {
+        row: row(Wish::Running),
+        container: None,
+        fits: true,
+        ports_tested: true,
+        start_seen: false,
+        verified: false,
+        erased: false,
+        data: true,
+        recording: None,
+        now: NOW,
+    };
+    let after = |answer: Outcome, code: &str| {
+        let mut world = start.clone();
+        world.row.phase = Phase::Error;
+        world.row.ports = Some(Ports { adb: 1, webrtc: 2 });
+        world.row.reason = Some(Reason::new(code, ""));
+        world.row.answer = Some(answer);
+        world.plan()
+    };
+    let tried = after(Outcome::Reached, "IMAGE_MISSING");
+    assert_eq!(tried, Action::Create);
+    assert!(tried.builds(), "so that the task can pause before it");
+    assert_eq!(after(Outcome::Reached, CRASH_LOOP), Action::Rest);
+    let failed = Outcome::Failed { reason: Reason::new("IMAGE_MISSING", ""), retryable: false };
+    assert_eq!(after(failed, "IMAGE_MISSING"), Action::Rest);
+}
