@@ -9,12 +9,13 @@ use crate::orphan::Report;
 use crate::orphan::round::Inspector;
 use crate::phone::context::{Context, Edges};
 use crate::phone::supervisor::Supervisor;
+use crate::phone::tally::Tally;
 use crate::phone::watch::Watch;
 use crate::port::PortPool;
 pub use crate::port::PortSettings;
 use crate::progress::Pulses;
 use crate::recording::supervisor::Supervisor as RecordingSupervisor;
-use crate::recording::tally::Tally;
+use crate::recording::tally::Tally as RecordingTally;
 use crate::recording::{Recorder, RecordingSettings, Videos};
 use crate::runtime::Engine;
 use crate::runtime::redroid::ContainerSettings;
@@ -198,6 +199,10 @@ impl StatusSource for AgentHandle {
             recordings: progress(recordings, &tally.progress()),
             recording_counts: tally.counts(),
         })
+    }
+
+    fn phones(&self) -> Tally {
+        self.shared.running.get().map(|running| running.context.phones.clone()).unwrap_or_default()
     }
 
     fn waiting(&self) -> BTreeMap<DeviceId, Reason> {
@@ -392,7 +397,7 @@ impl Agent {
 /// A heartbeat that tells of recordings, too.
 fn with_recordings(
     beat: Arc<dyn Fn() -> Heartbeat + Send + Sync>,
-    tally: Arc<Tally>,
+    tally: Arc<RecordingTally>,
 ) -> Arc<dyn Fn() -> Heartbeat + Send + Sync> {
     Arc::new(move || Heartbeat {
         orphan_recorders: tally.counts().orphans,

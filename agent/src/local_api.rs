@@ -78,7 +78,7 @@ async fn readyz(State(api): State<LocalApi>) -> Response {
 }
 
 async fn metrics(State(api): State<LocalApi>) -> Response {
-    let text = api.metrics.text(&api.overview.status().await);
+    let text = api.metrics.text(&api.overview.status().await, &api.overview.phones());
     ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], text).into_response()
 }
 

@@ -1,10 +1,12 @@
 //! Numbers for Prometheus, read when they are asked for: nothing here counts by itself.
-//! Those of recordings are in [`recordings`].
+//! Those of recordings are in [`recordings`]; histograms and causes about phones are counted
+//! where they happen, in [`crate::phone::tally`].
 
 pub mod recordings;
 
 use crate::host::resources::Resources;
 use crate::orphan::Kind;
+use crate::phone::tally::Tally;
 use crate::status::{Part, Status};
 use phonefleet_protocol::facts::Phase;
 use phonefleet_protocol::time::{Clock, SystemClock};
@@ -20,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What a scraper is told of the format.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+const PREFIX: &str = "phonefleet_agent";
 const MIB: i64 = 1 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -99,7 +102,7 @@ impl Metrics {
             memory: Number::default(),
             disk_free: Number::default(),
         };
-        let mut registry = Registry::with_prefix("phonefleet_agent");
+        let mut registry = Registry::with_prefix(PREFIX);
         registry.register("build", "This program", Info::new([("version", version)]));
         registry.register("part_ready", "Whether a part it depends on is there", metrics.part_ready.clone());
         registry.register_with_unit(
@@ -158,7 +161,7 @@ impl Metrics {
     }
 
     /// The numbers of this moment, as a scraper reads them.
-    pub fn text(&self, status: &Status) -> String {
+    pub fn text(&self, status: &Status, phones: &Tally) -> String {
         let _filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
         for part in Part::ALL {
             let label = PartLabel { part: part.name() };
@@ -184,7 +187,12 @@ impl Metrics {
         self.memory.set(signed(self.resources.memory_mb()).saturating_mul(MIB));
         self.disk_free.set(signed(sample.disk_free_mb).saturating_mul(MIB));
         let mut text = String::new();
-        if let Err(error) = text::encode(&mut text, &self.registry) {
+        let mut counted = Registry::with_prefix(PREFIX);
+        phones.register(&mut counted);
+        let written = text::encode_registry(&mut text, &self.registry)
+            .and_then(|()| text::encode_registry(&mut text, &counted))
+            .and_then(|()| text::encode_eof(&mut text));
+        if let Err(error) = written {
             // A String takes everything.
             tracing::error!(%error, "metrics cannot be written");
         }

@@ -4,6 +4,7 @@
 //! both together for `local_api` and `metrics`. Nothing here decides anything.
 
 use crate::orphan::Report;
+use crate::phone::tally::Tally;
 use crate::recording::tally::Counts;
 use async_trait::async_trait;
 use phonefleet_protocol::facts::{DeviceFacts, Reason};
@@ -154,6 +155,11 @@ pub trait StatusSource: Send + Sync + 'static {
     /// The present state, or why it cannot be told.
     async fn snapshot(&self) -> Result<Snapshot, String>;
 
+    /// Numbers about phones since the agent began.
+    fn phones(&self) -> Tally {
+        Tally::default()
+    }
+
     /// What each device that cannot go on waits for.
     fn waiting(&self) -> BTreeMap<DeviceId, Reason> {
         BTreeMap::new()
@@ -252,6 +258,11 @@ impl Overview {
             orphans: self.orphans(false).await,
             fault,
         }
+    }
+
+    /// Numbers about phones since the agent began.
+    pub fn phones(&self) -> Tally {
+        self.source.get().map(|source| source.phones()).unwrap_or_default()
     }
 
     /// What belongs to no device, as seen last or `now`.

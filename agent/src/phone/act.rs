@@ -10,6 +10,7 @@ use crate::recording::desire;
 use crate::runtime::redroid::{container_spec, image_allowed};
 use crate::runtime::{Container, EngineError};
 use crate::store::port_lease::{self, PortKind};
+use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::event::Outcome;
 use phonefleet_protocol::facts::{Phase, Reason};
 use std::time::Duration;
@@ -73,6 +74,9 @@ impl DeviceTask {
         let id = view.container.as_ref().map(|container| container.id.clone());
         let released =
             self.context.write(move |tx| transition::settle(tx, question, phase, id.as_deref(), now)).await?;
+        if view.row.answer.is_none() {
+            self.context.phones.reached(view.row.desired.wish, self.memory.asked_at.elapsed());
+        }
         for port in released {
             self.context.ports.free(port);
         }
@@ -91,16 +95,26 @@ impl DeviceTask {
         if view.row.answer == Some(Outcome::Reached) {
             self.memory.setback();
         }
-        let (question, now) = (view.question, self.context.now());
-        self.context.write(move |tx| transition::fail(tx, question, &reason, retryable, now)).await?;
+        let (question, now, code) = (view.question, self.context.now(), reason.code.clone());
+        let failed =
+            self.context.write(move |tx| transition::fail(tx, question, &reason, retryable, now)).await?;
+        if failed && view.row.desired.wish == Wish::Running {
+            self.context.phones.boot_failed(&code);
+        }
         Ok(())
     }
 
     pub(super) async fn died(&mut self, view: &View, reason: Reason, runs: bool) -> Result<(), Hindrance> {
         tracing::warn!(device = %self.device, %reason, "the phone died");
         self.disconnect(view).await;
-        let (question, now) = (view.question, self.context.now());
-        self.context.write(move |tx| transition::died(tx, question, &reason, runs, now)).await?;
+        let (question, now, code) = (view.question, self.context.now(), reason.code.clone());
+        if self.context.write(move |tx| transition::died(tx, question, &reason, runs, now)).await? {
+            if view.row.booted {
+                self.context.phones.died(&code);
+            } else {
+                self.context.phones.boot_failed(&code);
+            }
+        }
         self.memory.container_changed();
         Ok(())
     }
@@ -259,6 +273,7 @@ impl DeviceTask {
                 // One start after each loss of the engine is in doubt, and the next is not.
                 let echo = self.memory.echo_until.take().is_some_and(|until| Instant::now() < until);
                 self.memory.start_seen = !echo;
+                self.memory.started_at = Some(Instant::now());
                 self.memory.doubted_since = echo.then(Instant::now);
                 Ok(())
             }

@@ -76,6 +76,9 @@ impl DeviceTask {
             self.memory.probe_at = Instant::now() + PROBE_EVERY;
             self.memory.misses = 0;
             self.settle(view, Phase::Running).await?;
+            if let Some(started) = self.memory.started_at.take() {
+                self.context.phones.booted(started.elapsed());
+            }
         } else if Instant::now() >= boot.deadline {
             self.boot_is_over(view, &boot).await?;
         } else if !frozen && view.row.phase == Phase::Starting && self.boots_in_vain(&boot) {

@@ -3,6 +3,7 @@
 use crate::adb::Adb;
 use crate::agent::Settings;
 use crate::host::Kernel;
+use crate::phone;
 use crate::port::PortPool;
 use crate::recording::tally::Tally;
 use crate::recording::{Recorder, Videos};
@@ -57,6 +58,7 @@ pub(crate) struct Context {
     pub recorder: Arc<dyn Recorder>,
     pub videos: Arc<dyn Videos>,
     pub tally: Arc<Tally>,
+    pub phones: phone::tally::Tally,
     engine_work: Semaphore,
     engine_losses: AtomicU64,
     waiting: Mutex<BTreeMap<DeviceId, Reason>>,
@@ -82,6 +84,7 @@ impl Context {
             recorder,
             videos,
             tally: Arc::default(),
+            phones: phone::tally::Tally::default(),
             engine_work: Semaphore::new(ENGINE_WORK),
             engine_losses: AtomicU64::new(0),
             waiting: Mutex::default(),

@@ -65,6 +65,8 @@ pub(super) struct Memory {
     /// Until when an engine that came back may still tell of ends before its death: one that
     /// was stopped then was seen to run first, and to end only after a start.
     pub echo_until: Option<Instant>,
+    /// When the container was started, if this task did and its boot is not over.
+    pub started_at: Option<Instant>,
     /// Losses of the engine that were taken note of; `None` before the first look.
     pub engine_losses: Option<u64>,
     /// The container whose phone was reached over adb since it runs.
@@ -100,6 +102,7 @@ impl Memory {
             start_seen: false,
             doubted_since: None,
             echo_until: None,
+            started_at: None,
             engine_losses: None,
             verified: None,
             boot: None,
@@ -147,6 +150,7 @@ impl Memory {
     /// The container is another one, or does not run any more.
     pub fn container_changed(&mut self) {
         self.start_seen = false;
+        self.started_at = None;
         self.verified = None;
         self.boot = None;
         self.shutdown = None;

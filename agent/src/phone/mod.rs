@@ -17,6 +17,7 @@
 //! | `boot` | boot ladder and liveness of a phone that runs |
 //! | `memory` | what a task may forget |
 //! | `supervisor` | one task a device, woken, and started again when it panics |
+//! | [`tally`] | numbers about boots, deaths and wishes |
 //! | `watch` | engine events, full lists, and what they find |
 
 mod act;
@@ -26,6 +27,7 @@ pub mod desire;
 pub(crate) mod memory;
 pub mod plan;
 pub(crate) mod supervisor;
+pub mod tally;
 mod task;
 pub mod transition;
 pub(crate) mod watch;

@@ -28,6 +28,7 @@ async fn a_boot_that_hangs_names_its_rung_and_the_container_is_kept_without_runn
     assert!(detail.contains("sys.boot_completed"), "{detail}");
     assert!((30..33).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     assert_eq!(facts.phase, Phase::Error);
+    assert!(world.phone_numbers().contains("boot_failures_total{cause=\"BOOT_TIMEOUT\"} 1"));
     world.until("its end", |world| (!world.machine.phone(device(1))?.is_running()).then_some(())).await;
     assert_eq!(world.machine.starts(device(1)), 1);
     world.reach(&wish(1, 2, Wish::Absent)).await;
@@ -48,6 +49,15 @@ async fn a_phone_that_keeps_dying_is_given_up() {
     sleep(Duration::from_secs(1200)).await;
     assert_eq!(world.machine.starts(device(1)), 5);
     assert!(world.machine.phone(device(1)).is_some());
+    let numbers = world.phone_numbers();
+    for told in [
+        "phone_deaths_total{cause=\"DIED\"} 5",
+        "boot_duration_seconds_count 5",
+        "boot_duration_seconds_bucket{le=\"0.5\"}",
+        "reconcile_duration_seconds_count{wish=\"running\"} 1",
+    ] {
+        assert!(numbers.contains(told), "{told} in {numbers}");
+    }
     // Another attempt is a fresh start.
     let again = phonefleet_protocol::desired::DesiredDevice { attempt: 2, ..dies };
     assert_eq!(world.reach(&again).await.starts, 6);

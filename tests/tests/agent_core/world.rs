@@ -6,6 +6,7 @@ use phonefleet_agent::host::Kernel;
 use phonefleet_agent::recording::RecordingSettings;
 use phonefleet_agent::runtime::Privilege;
 use phonefleet_agent::runtime::redroid::ContainerSettings;
+use phonefleet_agent::status::StatusSource as _;
 use phonefleet_agent::store;
 use phonefleet_link::MemoryBroker;
 use phonefleet_protocol::desired::{DesiredDevice, Wish};
@@ -27,6 +28,8 @@ use phonefleet_tests::simulation::kernel::SimulatedKernel;
 use phonefleet_tests::simulation::recorder::{SimulatedRecorder, SimulatedVideos};
 use phonefleet_tests::simulation::time::{SeededIds, VirtualClock};
 use phonefleet_tests::simulation::{CrashPoint, Machine};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -274,6 +277,15 @@ impl World {
 
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What a scraper would be told of phones.
+    pub fn phone_numbers(&self) -> String {
+        let mut registry = Registry::default();
+        self.handle.as_ref().unwrap().phones().register(&mut registry);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        text
     }
 
     /// Says it and waits for the answer.
