@@ -28,12 +28,14 @@
 //! | [`script`] | what it has a phone's shell do, and how the answers are read |
 //! | [`video`] | the real [`Videos`]: the files of this host |
 //! | [`confined`] | opens files of a phone without being led out of its data |
+//! | `inspection` | size, hash and soundness of a file |
 //! | [`mp4`] | whether a file is a whole video; sans-IO |
 
 pub mod confined;
 pub mod desire;
 pub mod device;
 pub(crate) mod housekeeping;
+mod inspection;
 pub mod mp4;
 pub mod plan;
 pub mod script;

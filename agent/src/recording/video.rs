@@ -13,16 +13,14 @@
 //! change what was hashed. (A process of the phone that holds it open still could: it is that
 //! phone's own video.)
 
-use super::confined::{Folder, is_plain, printable};
-use super::mp4::{Check, Flaw, Movie};
+use super::confined::{Folder, printable};
+use super::inspection::{examine, hash};
 use super::{Collected, KeptVideo, PHONE_FOLDER, Source, VideoError, Videos};
 use crate::adb::Adb;
 use async_trait::async_trait;
 use nix::errno::Errno;
 use phonefleet_protocol::id::{DeviceId, HostId, RecordingId};
 use phonefleet_protocol::time::Timestamp;
-use ring::digest::{Context, SHA256};
-use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -43,8 +41,6 @@ const STABLE: Duration = Duration::from_millis(20);
 const STABLE_LOOKS: u32 = 50;
 /// How long a copy over adb may take.
 const PULL: Duration = Duration::from_mins(5);
-/// Bytes read at once.
-const BLOCK: usize = 256 * 1024;
 
 /// The videos below a state directory.
 #[derive(Clone)]
@@ -365,51 +361,6 @@ fn own(file: &File) -> io::Result<()> {
         Some(nix::unistd::getegid().as_raw()),
     )?;
     file.set_permissions(fs::Permissions::from_mode(0o640))
-}
-
-/// Size and SHA-256 in one reading.
-fn hash(file: &File) -> io::Result<(u64, String)> {
-    if !is_plain(file)? {
-        return Err(io::Error::other("it is no plain file"));
-    }
-    let mut reader = file;
-    reader.seek(SeekFrom::Start(0))?;
-    let (mut context, mut block, mut bytes) = (Context::new(&SHA256), vec![0; BLOCK], 0);
-    // Not beyond its present end, should somebody still write to it.
-    let mut reader = reader.take(file.metadata()?.len());
-    loop {
-        let count = reader.read(&mut block)?;
-        if count == 0 {
-            break;
-        }
-        context.update(&block[..count]);
-        bytes += count as u64;
-    }
-    Ok((bytes, hexadecimal(context.finish().as_ref())))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // A String takes everything.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// Looks into the file.
-fn examine(file: &File, bytes: u64) -> io::Result<Result<Movie, Flaw>> {
-    let mut check = Check::new(bytes);
-    loop {
-        let range = match check.wants() {
-            Ok(range) => range,
-            Err(result) => return Ok(result),
-        };
-        let mut piece = Vec::new();
-        let mut reader = file;
-        reader.seek(SeekFrom::Start(range.start))?;
-        reader.take(range.end - range.start).read_to_end(&mut piece)?;
-        check.give(&piece);
-    }
 }
 
 #[cfg(test)]

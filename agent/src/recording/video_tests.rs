@@ -1,3 +1,5 @@
+use super::super::inspection::hexadecimal;
+use super::super::mp4::{Flaw, Movie};
 use super::*;
 use crate::adb::{AdbError, ShellOutput};
 use std::net::SocketAddr;
@@ -111,7 +113,7 @@ async fn a_video_is_linked_checked_hashed_and_again_the_same() {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    hexadecimal(ring::digest::digest(&SHA256, bytes).as_ref())
+    hexadecimal(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }
 
 #[tokio::test]

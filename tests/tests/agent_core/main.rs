@@ -8,7 +8,8 @@
 //! | `ladder` | wishes, answers, generations and attempts |
 //! | `faults` | engines, ports and phones that fail |
 //! | `crashes` | the agent killed at every commit and every effect |
-//! | `recordings` | recordings: begun, stopped, ended by their phones, killed at every step |
+//! | `recordings` | recordings: begun, stopped, ended by their phones |
+//! | `recording_crashes` | recordings whose agent is killed at every step, or was away |
 //! | `findings` | lost databases, restored controllers, parked devices |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
@@ -18,5 +19,6 @@ mod crashes;
 mod faults;
 mod findings;
 mod ladder;
+mod recording_crashes;
 mod recordings;
 mod world;

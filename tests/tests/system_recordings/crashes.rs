@@ -1,0 +1,167 @@
+//! `kill -9` to everybody while they record.
+
+use crate::scene::*;
+use nix::sys::signal::Signal;
+use phonefleet_tests::real::program::signal;
+use phonefleet_tests::real::world::text;
+use phonefleet_tests::real::{Phone, World, process_table, until};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Who is killed in mid-recording.
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    Agent,
+    AdbServer,
+    Recorder,
+    Container,
+    AgentAndAdbServer,
+    AgentAndRecorder,
+}
+
+fn strike(world: &mut World, phone: &Phone, recording: &str, victim: Victim) {
+    let adb_server = |world: &World| {
+        let socket = format!("localfilesystem:{}", world.host().adb_socket().display());
+        for process in process_table::processes() {
+            if process.is("adb") && process.mentions(&socket) {
+                signal(process.pid, Signal::SIGKILL);
+            }
+        }
+    };
+    let recorder = || {
+        for pid in recorders(recording) {
+            signal(pid, Signal::SIGKILL);
+        }
+    };
+    match victim {
+        Victim::Agent => {
+            world.agent().kill();
+            world.agent().start_again();
+        }
+        Victim::AdbServer => adb_server(world),
+        Victim::Recorder => recorder(),
+        Victim::Container => {
+            world.host().engine.must("POST", &format!("/containers/phonefleet-{}/kill", phone.id), None);
+        }
+        Victim::AgentAndAdbServer => {
+            world.agent().kill();
+            adb_server(world);
+            world.agent().start_again();
+        }
+        Victim::AgentAndRecorder => {
+            world.agent().kill();
+            recorder();
+            world.agent().start_again();
+        }
+    }
+}
+
+/// Numbers that look random, the same for the same seed (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % end
+    }
+}
+
+/// Everything of a finished round: whole, or torn for the reason that is told.
+fn assert_true(world: &World, phone: &Phone, view: &Value, victims: &[Victim], what: &str) {
+    let tears =
+        |victim: &Victim| matches!(victim, Victim::Recorder | Victim::Container | Victim::AgentAndRecorder);
+    match view["status"].as_str() {
+        Some("FINAL") => assert_whole(world, phone, view),
+        Some("CORRUPT") => {
+            assert!(victims.iter().any(tears), "nobody tore it: {what}: {view}");
+            let cause = text(&view["endCause"]);
+            let died = victims.iter().any(|victim| matches!(victim, Victim::Container));
+            let killed =
+                victims.iter().any(|victim| matches!(victim, Victim::Recorder | Victim::AgentAndRecorder));
+            let fits = match cause.as_str() {
+                "DEVICE_DIED" => died,
+                "PROCESS_ENDED" => killed,
+                // Asked for before it was torn.
+                "STOPPED" => true,
+                _ => false,
+            };
+            assert!(fits, "{what}: {view}");
+            assert_torn(world, phone, view, &cause);
+        }
+        // Stopped before it had begun, or killed before there was a byte.
+        Some("FAILED") if view["reason"]["code"] == "NEVER_STARTED" => {
+            assert_eq!(view["endCause"], "STOPPED", "{what}: {view}");
+        }
+        Some("FAILED") => assert!(victims.iter().any(tears), "{what}: {view}"),
+        _ => panic!("{what}: {view}"),
+    }
+}
+
+#[test]
+fn whoever_is_killed_every_recording_ends_whole_or_with_the_true_reason() {
+    let Some(mut world) = world() else { return };
+    let rounds = from_environment("PHONEFLEET_RECORDING_ROUNDS").unwrap_or(8);
+    let seed = from_environment("PHONEFLEET_RECORDING_SEED").unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+        now.as_millis() as u64
+    });
+    println!("PHONEFLEET_RECORDING_SEED={seed} PHONEFLEET_RECORDING_ROUNDS={rounds}");
+    let mut dice = Dice(seed | 1);
+    let mut phone = world.phone("phone-0");
+    let mut ends = std::collections::BTreeMap::<String, u32>::new();
+    for round in 1..=rounds {
+        let limit = 3 + dice.below(4);
+        let recording = record(&world, &phone, limit);
+        let began = Instant::now();
+        let mut victims = Vec::new();
+        for _ in 0..=dice.below(2) {
+            let pause = Duration::from_millis(dice.below(2500));
+            std::thread::sleep(pause);
+            let victim = match dice.below(10) {
+                0..=2 => Victim::Agent,
+                3 | 4 => Victim::AdbServer,
+                5 => Victim::Recorder,
+                6 => Victim::Container,
+                7 | 8 => Victim::AgentAndAdbServer,
+                _ => Victim::AgentAndRecorder,
+            };
+            // The first death decides: a phone that is dead is no victim any more.
+            let dead = matches!(victims.last(), Some(Victim::Container));
+            if dead && matches!(victim, Victim::Container) {
+                continue;
+            }
+            strike(&mut world, &phone, &recording, victim);
+            victims.push(victim);
+        }
+        let stopped = dice.below(2) == 0;
+        if stopped {
+            stop(&world, &recording);
+        }
+        let what = format!("seed {seed}, round {round}, limit {limit} s, {victims:?}, stopped {stopped}");
+        let view = over(&world, &recording, Duration::from_secs(90));
+        assert_true(&world, &phone, &view, &victims, &what);
+        assert!(recorders(&recording).is_empty(), "{what}");
+        let end = format!("{} {}", text(&view["status"]), text(&view["endCause"]));
+        println!("{what}: {end} after {:?}", began.elapsed());
+        *ends.entry(end).or_default() += 1;
+        if victims.iter().any(|victim| matches!(victim, Victim::Container)) {
+            // Five deaths in ten minutes are a crash loop: on with a fresh one.
+            let saga = world.verb(&phone.id, "delete");
+            world.completed(&saga);
+            phone = world.phone(&format!("phone-{round}"));
+        }
+    }
+    println!("{ends:?}");
+    until("every folder is swept", Duration::from_secs(60), || {
+        let folder = world.data(&phone).join("local/tmp/phonefleet");
+        let left: Vec<_> =
+            std::fs::read_dir(folder).map(|entries| entries.flatten().collect()).unwrap_or_default();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    let orphans = world.api.get("/recordings?limit=1")["summary"]["orphans"].clone();
+    assert_eq!(orphans, json!(0), "recorders without a row");
+    world.do_verb(&phone.id, "delete");
+    world.clean();
+}

@@ -1,0 +1,17 @@
+//! Recordings of real phones: real engine, `adb`, broker and daemons, videos judged by
+//! `ffprobe`. Then `kill -9` to everybody while they record, and many starts and stops.
+//!
+//! `PHONEFLEET_RECORDING_ROUNDS` (8), `PHONEFLEET_RECORDING_CYCLES` (20) and
+//! `PHONEFLEET_RECORDING_SEED` (the time) steer the last two; the seed is printed.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `scene` | ordering, waiting, looking, judging |
+//! | `life` | one recording after the other: every way to begin and to end |
+//! | `crashes` | whoever is killed, every recording ends whole or with the true reason |
+//! | `cycles` | many starts and stops leave nothing behind |
+
+mod crashes;
+mod cycles;
+mod life;
+mod scene;
