@@ -29,6 +29,7 @@ pub const UNSET: &[(&str, &str)] = &[
     ("capacity.cpu_cores", "unlimited"),
     ("capacity.memory_mb", "unlimited"),
     ("runtime.docker_host", "DOCKER_HOST, or unix:///var/run/docker.sock"),
+    ("runtime.phonesim", "phonesim beside the agent's program, or in PATH"),
     ("content.listen", "videos are not served"),
     ("content.advertise_url", "videos are not served"),
     ("mqtt.username", "no login"),
@@ -119,7 +120,7 @@ pub enum RuntimeKind {
     /// Containers of a Docker engine.
     #[default]
     Docker,
-    /// Processes of this machine, for machines without an engine.
+    /// Processes of this machine, for machines without an engine: simulated phones only.
     Process,
 }
 
@@ -147,6 +148,8 @@ pub struct Runtime {
     pub docker_host: Option<String>,
     /// How much power a phone's container gets.
     pub privilege: Privilege,
+    /// With `kind = "process"`: the program that phones are.
+    pub phonesim: Option<PathBuf>,
 }
 
 impl Default for Runtime {
@@ -157,6 +160,7 @@ impl Default for Runtime {
             allowed_images: Vec::new(),
             docker_host: None,
             privilege: Privilege::Privileged,
+            phonesim: None,
         }
     }
 }

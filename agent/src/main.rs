@@ -11,7 +11,7 @@ use phonefleet_agent::adb::ledger::StoreLedger;
 use phonefleet_agent::adb::server::{self, Server};
 use phonefleet_agent::agent::{Agent, AgentHandle, Parts, Settings};
 use phonefleet_agent::config::validation::{self, Checked, Surroundings};
-use phonefleet_agent::config::{self, Config, UNSET};
+use phonefleet_agent::config::{self, Config, RuntimeKind, UNSET};
 use phonefleet_agent::content::signature::Key;
 use phonefleet_agent::content::{self, Content};
 use phonefleet_agent::host::kernel::Machine;
@@ -24,6 +24,7 @@ use phonefleet_agent::recording::device::AdbRecorder;
 use phonefleet_agent::recording::video::HostVideos;
 use phonefleet_agent::runtime::Engine;
 use phonefleet_agent::runtime::docker::Docker;
+use phonefleet_agent::runtime::process::Processes;
 use phonefleet_agent::status::{Board, Identity, Overview, Part};
 use phonefleet_agent::store::{self, AgentStore};
 use phonefleet_link::mqtt;
@@ -177,7 +178,13 @@ async fn serve(
         opened = open_state(&config.state_dir, &board) => opened?,
         _ = ended.wait_for(|ended| *ended) => return Ok(()),
     };
-    let docker = Arc::new(Docker::new(&checked.engine_socket, checked.host.clone()));
+    let engine: Arc<dyn Engine> = match config.runtime.kind {
+        RuntimeKind::Docker => Arc::new(Docker::new(&checked.engine_socket, checked.host.clone())),
+        RuntimeKind::Process => {
+            let program = config.runtime.phonesim.clone();
+            Arc::new(Processes::new(&config.state_dir, program, checked.host.clone()))
+        }
+    };
     let ledger = Arc::new(StoreLedger(store.store.clone()));
     let adb = Server::new(server::Options::new(&config.state_dir), ledger, board.clone());
     let client: Arc<dyn Adb> = Arc::new(adb.client());
@@ -212,7 +219,7 @@ async fn serve(
     let content = config.content.listen.map(|listen| tokio::spawn(content::serve(listen, content)));
     let parts = Parts {
         store,
-        engine: Arc::clone(&docker) as _,
+        engine: Arc::clone(&engine),
         adb: Arc::clone(&client),
         recorder: Arc::new(AdbRecorder::new(Arc::clone(&client))),
         videos: videos as _,
@@ -230,7 +237,7 @@ async fn serve(
     let _ = give_proofs.send(proofs);
     overview.set_source(Arc::new(handle.clone()));
     let adb = tokio::spawn(adb.run(ended.clone()));
-    let reporting = tokio::spawn(keep_reporting(docker, handle, report));
+    let reporting = tokio::spawn(keep_reporting(engine, handle, report));
     tracing::info!(host = %checked.host, version = VERSION, state = %config.state_dir.display(), "started");
 
     let result = agent
@@ -318,7 +325,7 @@ fn heartbeat(
 }
 
 /// Tells the controller which engine this is, once it answers and whenever that changes.
-async fn keep_reporting(engine: Arc<Docker>, handle: AgentHandle, mut report: HostReport) {
+async fn keep_reporting(engine: Arc<dyn Engine>, handle: AgentHandle, mut report: HostReport) {
     loop {
         match engine.info().await {
             Ok(info) => {

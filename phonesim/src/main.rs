@@ -72,6 +72,10 @@ fn main() -> ExitCode {
         root = Root::at(directory.as_str());
         rest = others;
     }
+    if rest == ["--version"] {
+        console::line(format_args!("phonesim {}", env!("CARGO_PKG_VERSION")));
+        return ExitCode::SUCCESS;
+    }
     if let Some((name, rest)) = rest.split_first()
         && let Some(applet) = find(name)
     {

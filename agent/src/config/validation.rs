@@ -2,6 +2,7 @@
 
 use super::port_range::PortRange;
 use super::{Config, RuntimeKind};
+use crate::runtime::redroid::Profile;
 use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::spec::DeviceSpec;
 use phonefleet_settings::{Loaded, SettingsError};
@@ -168,8 +169,10 @@ fn content(config: &Config, fault: &mut impl FnMut(&str, String)) {
     }
     if let Some(url) = &content.advertise_url {
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-        let odd = |c: char| c.is_whitespace() || c.is_control() || "?#\"<>\\".contains(c);
-        if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/') || rest.contains(odd)) {
+        // The controller appends to it, and puts it into a header.
+        let plain = url.len() <= 512
+            && url.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\".contains(&byte));
+        if !plain || rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
             fault("content.advertise_url", format!("{url:?} must be http://host:port or https://host/path"));
         }
     }
@@ -177,9 +180,6 @@ fn content(config: &Config, fault: &mut impl FnMut(&str, String)) {
 
 fn runtime(config: &Config, around: &Surroundings, fault: &mut impl FnMut(&str, String)) -> Option<PathBuf> {
     let runtime = &config.runtime;
-    if runtime.kind == RuntimeKind::Process {
-        fault("runtime.kind", "\"process\" is not built yet: use \"docker\"".into());
-    }
     let images = std::iter::once(("runtime.image", &runtime.image))
         .chain(runtime.allowed_images.iter().map(|image| ("runtime.allowed_images", image)));
     for (key, image) in images {
@@ -187,6 +187,9 @@ fn runtime(config: &Config, around: &Surroundings, fault: &mut impl FnMut(&str, 
         if let Some(bad) = spec.faults().into_iter().next() {
             fault(key, format!("{image:?}: {}", bad.detail));
         }
+    }
+    if runtime.kind == RuntimeKind::Process {
+        return process_runtime(config, fault);
     }
     let (said, source) = match (&runtime.docker_host, &around.docker_host) {
         (Some(own), _) => (own.as_str(), ""),
@@ -203,6 +206,25 @@ fn runtime(config: &Config, around: &Surroundings, fault: &mut impl FnMut(&str, 
         );
     }
     socket.map(PathBuf::from)
+}
+
+/// No engine is asked for anything. Its socket is named all the same, and never used.
+fn process_runtime(config: &Config, fault: &mut impl FnMut(&str, String)) -> Option<PathBuf> {
+    let image = &config.runtime.image;
+    if Profile::of_image(image) != Profile::Phonesim {
+        fault(
+            "runtime.image",
+            format!(
+                "{image:?} is no phonesim, and the process runtime runs nothing else: set image = \"phonesim\""
+            ),
+        );
+    }
+    if let Some(path) = &config.runtime.phonesim
+        && !path.is_absolute()
+    {
+        fault("runtime.phonesim", format!("{} must be an absolute path", path.display()));
+    }
+    DEFAULT_DOCKER_HOST.strip_prefix("unix://").map(PathBuf::from)
 }
 
 fn ports(config: &Config, around: &Surroundings, fault: &mut impl FnMut(&str, String)) {
@@ -238,10 +260,13 @@ fn ports(config: &Config, around: &Surroundings, fault: &mut impl FnMut(&str, St
             format!("{} shares {both} with ports.adb: they must not overlap", ports.webrtc),
         );
     }
-    let listen = config.local_api.listen.port();
-    for (key, range) in [("ports.adb", ports.adb), ("ports.webrtc", ports.webrtc)] {
-        if range.range().contains(&listen) {
-            fault(key, format!("{range} holds {listen}, which is local_api.listen"));
+    let own = Some(("local_api.listen", config.local_api.listen));
+    let content = config.content.listen.map(|listen| ("content.listen", listen));
+    for (whose, listen) in own.into_iter().chain(content) {
+        for (key, range) in [("ports.adb", ports.adb), ("ports.webrtc", ports.webrtc)] {
+            if range.range().contains(&listen.port()) {
+                fault(key, format!("{range} holds {}, which is {whose}", listen.port()));
+            }
         }
     }
 }

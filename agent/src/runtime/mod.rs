@@ -3,6 +3,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `docker` | the real engine, through its API |
+//! | `process` | phones as processes, without an engine |
 //! | `redroid` | builds the container spec of a phone from its device spec |
 //!
 //! The reconciler knows this trait only; a simulated engine stands behind it in the fleet
@@ -10,6 +11,7 @@
 //! host's label; of others, only the ports that they publish are seen.
 
 pub mod docker;
+pub mod process;
 pub mod redroid;
 
 use async_trait::async_trait;

@@ -42,7 +42,8 @@ fn each_fault_names_its_key_and_line() {
         ("mqtt.username = \"u\"", "mqtt.username", "set both"),
         ("mqtt.ca_file = \"/nonexistent\"", "mqtt.ca_file", "write mqtts://"),
         ("mqtt.url = \"mqtts://h\"\nmqtt.ca_file = \"/nonexistent\"", "mqtt.ca_file", "cannot be read"),
-        ("runtime.kind = \"process\"", "runtime.kind", "not built yet"),
+        ("runtime.kind = \"process\"", "runtime.image", "set image = \"phonesim\""),
+        ("runtime = { kind = \"process\", phonesim = \"bin/x\" }", "runtime.phonesim", "absolute"),
         ("runtime.image = \"\"", "runtime.image", "image must be"),
         ("runtime.allowed_images = [\"a\", \"b c\"]", "runtime.allowed_images", "\"b c\""),
         ("runtime.docker_host = \"tcp://1.2.3.4:2375\"", "runtime.docker_host", "unix socket"),
@@ -53,6 +54,12 @@ fn each_fault_names_its_key_and_line() {
         ("ports.adb = \"30000-30100\"", "ports.adb", "local_api.listen"),
         ("capacity.cpu_cores = -1.0", "capacity.cpu_cores", "above 0"),
         ("boot.timeout_seconds = 0", "boot.timeout_seconds", "between 1 and 3600"),
+        ("recording.keep_days = 0", "recording.keep_days", "between 1 and 3650"),
+        ("content.listen = \"0.0.0.0:30011\"", "content.listen", "set both"),
+        ("content.advertise_url = \"ftp://h\"", "content.advertise_url (FILE:1)", "http://host:port"),
+        ("content.advertise_url = \"http://h/?x=1\"", "content.advertise_url (FILE:1)", "http://host:port"),
+        ("content.advertise_url = \"http:///x\"", "content.advertise_url (FILE:1)", "http://host:port"),
+        ("content.listen = \"0.0.0.0:20007\"", "ports.adb", "content.listen"),
         ("local_api.listen = \"0.0.0.0:30010\"", "local_api.listen", "not a loopback"),
     ] {
         let error = checked(text, &around()).unwrap_err();
@@ -98,4 +105,6 @@ fn the_environment_names_the_engine_when_the_file_does_not() {
     assert_eq!(checked(text, &around).unwrap().engine_socket, Path::new("/y"));
     around.docker_host = Some("tcp://h:1".into());
     assert!(checked("host_id = \"h\"", &around).unwrap_err().contains("from DOCKER_HOST"));
+    let without = "host_id = \"h\"\nruntime = { kind = \"process\", image = \"phonesim\" }";
+    assert!(checked(without, &around).is_ok(), "no engine, so it does not matter");
 }
