@@ -9,7 +9,7 @@ DENY := $(shell $(CARGO) deny --version >/dev/null 2>&1 && echo yes)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build lint test test-crates test-system test-engines install phonesim-image bench demo simulate fuzz
+.PHONY: help build lint test test-crates test-system test-engines install phonesim-image bench demo docs simulate fuzz
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name what; do \
@@ -62,6 +62,9 @@ test-engines: build ## the tests of engines with another release's engine (SUITE
 	$(CARGO) test $(EVERYTHING) --test engine --test system_engines --no-run
 	PHONEFLEET_TEST_ENGINE_SUITE=$(SUITE) tests/environment/run \
 		$(CARGO) test --offline $(EVERYTHING) --test engine --test system_engines --no-fail-fast
+
+docs: ## write the pages that are made from the code anew (docs/configuration.md)
+	PHONEFLEET_WRITE_DOCS=1 $(CARGO) test $(EVERYTHING) --test documentation reference
 
 phonesim-image: ## build the image of the simulated phone, and load it into the engine at DOCKER_HOST
 	tests/environment/install

@@ -43,9 +43,9 @@ pub const UNSET: &[(&str, &str)] = &[
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Name of this host in the fleet: 1 to 63 of a-z, 0-9 and `-`. Has no default.
+    /// Name of this host in the fleet: 1 to 63 of a-z, 0-9 and `-`, and nobody else's. Has to be given.
     pub host_id: String,
-    /// Database, sockets and the phones' data. Absolute; made with mode 0700.
+    /// Database, sockets, videos and the phones' data. Absolute, short (a socket below it has at most 107 bytes), without `:` and `,`; made with mode 0700.
     pub state_dir: PathBuf,
     /// The broker.
     pub mqtt: Mqtt,
@@ -86,17 +86,17 @@ impl Default for Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mqtt {
-    /// `mqtt://host:port`, or `mqtts://` for TLS.
+    /// `mqtt://host:port`, or `mqtts://host:port` for TLS. No login in it.
     pub url: String,
-    /// Login, together with the password.
+    /// Login name, together with `password`.
     pub username: Option<String>,
-    /// Login, together with the user name. Best given by the environment.
+    /// Password of the login, together with `username`. Best given by the environment.
     pub password: Option<Secret>,
-    /// PEM certificates that the broker's is checked against.
+    /// PEM certificates that the broker's is checked against; `mqtts://` only.
     pub ca_file: Option<PathBuf>,
-    /// PEM certificate of this client, together with the key.
+    /// PEM certificate of this client, together with `key_file`; `mqtts://` only.
     pub cert_file: Option<PathBuf>,
-    /// PEM private key of this client.
+    /// PEM private key of this client, together with `cert_file`; `mqtts://` only.
     pub key_file: Option<PathBuf>,
 }
 
@@ -144,7 +144,7 @@ pub struct Runtime {
     pub image: String,
     /// Further images that orders may name.
     pub allowed_images: Vec<String>,
-    /// `unix:///path/of/docker.sock`.
+    /// The engine's socket, `unix:///path/of/docker.sock`. The engine has to be on this machine.
     pub docker_host: Option<String>,
     /// How much power a phone's container gets.
     pub privilege: Privilege,
@@ -169,9 +169,9 @@ impl Default for Runtime {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ports {
-    /// Published ADB ports.
+    /// Ports that ADB is published at, one a device. From 1024 on, outside of 5555-5585 (adb servers scan those) and of the kernel's ephemeral ports, unless reserved (`net.ipv4.ip_local_reserved_ports`).
     pub adb: PortRange,
-    /// Ports for WebRTC streamers.
+    /// Ports kept for WebRTC streamers, one a device, under the same rules; no overlap with `adb`.
     pub webrtc: PortRange,
     /// Address that they are published at. ADB is a root shell for whoever reaches it.
     pub bind: IpAddr,
@@ -193,9 +193,9 @@ impl Default for Ports {
 pub struct Capacity {
     /// Devices at most.
     pub max_devices: Option<u32>,
-    /// Processors that orders may add up to.
+    /// Processors that orders may add up to; above 0.
     pub cpu_cores: Option<f64>,
-    /// Memory in MiB that orders may add up to.
+    /// Memory in MiB that orders may add up to; above 0.
     pub memory_mb: Option<u64>,
 }
 
@@ -203,7 +203,7 @@ pub struct Capacity {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Boot {
-    /// From the start of a container to a completed boot; 1 to 3600.
+    /// From the start of a container to a completed boot. A boot that takes longer fails, and says where it stood.
     pub timeout_seconds: u64,
 }
 
@@ -217,9 +217,9 @@ impl Default for Boot {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recording {
-    /// How long videos are kept; 1 to 3650 days.
+    /// How long videos are kept, from their end.
     pub keep_days: u32,
-    /// Nothing more is recorded when less than this would stay free.
+    /// Nothing more is recorded when less than this (MiB) would stay free on the disk of `state_dir`.
     pub min_free_mb: u64,
 }
 
@@ -233,9 +233,9 @@ impl Default for Recording {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Content {
-    /// Where videos are served over HTTP, to whoever has a signed address.
+    /// Where videos are served over HTTP, to whoever has a signed address. Together with `advertise_url`.
     pub listen: Option<SocketAddr>,
-    /// How others reach it: `http://host:port`, or that of a proxy in front of it.
+    /// How others reach `listen`: `http://host:port`, or the address of a proxy in front of it.
     pub advertise_url: Option<String>,
 }
 
@@ -243,7 +243,7 @@ pub struct Content {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LocalApi {
-    /// Loopback only: there is no login.
+    /// Address of `/status`, `/orphans`, `/healthz`, `/readyz` and `/metrics`. Loopback only: there is no login.
     pub listen: SocketAddr,
 }
 

@@ -8,7 +8,7 @@ use crate::saga::{
 use phonefleet_link::Delivery;
 use phonefleet_link::mqtt::MqttOptions;
 use phonefleet_protocol::topic::Channel;
-use phonefleet_settings::{Loaded, Loader, Secret, SettingsError};
+use phonefleet_settings::{Bounds, Loaded, Loader, Secret, SettingsError};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ pub const PREFIX: &str = "PHONEFLEET_CONTROLLER";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Address of the API; loopback only.
+    /// Address of the API. Loopback only: there is no login yet.
     pub listen: SocketAddr,
-    /// The database file. Its directory is made if it is missing.
+    /// The database file; two more of that name with `-wal` and `-shm` lie beside it. Its directory is made if it is missing.
     pub database: PathBuf,
     /// The broker.
     pub mqtt: Mqtt,
@@ -39,17 +39,17 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mqtt {
-    /// `mqtt://host:port` or `mqtts://host:port`.
+    /// `mqtt://host:port`, or `mqtts://host:port` for TLS.
     pub url: String,
-    /// User name.
+    /// Login name.
     pub username: Option<String>,
-    /// Password.
+    /// Password of the login; needs `username`. Best given by the environment.
     pub password: Option<Secret>,
-    /// Certificates to trust, PEM.
+    /// PEM certificates that the broker's is checked against; `mqtts://` only.
     pub ca_file: Option<PathBuf>,
-    /// This client's certificate, PEM.
+    /// PEM certificate of this client, together with `key_file`; `mqtts://` only.
     pub cert_file: Option<PathBuf>,
-    /// This client's key, PEM.
+    /// PEM private key of this client, together with `cert_file`; `mqtts://` only.
     pub key_file: Option<PathBuf>,
 }
 
@@ -57,9 +57,9 @@ pub struct Mqtt {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Quota {
-    /// Where limits come from: `local`.
+    /// Where limits come from. Only `local` is built: the controller's own table, `PUT /quotas/{userId}`.
     pub source: String,
-    /// `maxDevices` of users who were never given one.
+    /// `maxDevices` of users who were never given one; their other limits are then unlimited.
     pub default_max_devices: u64,
 }
 
@@ -71,17 +71,17 @@ pub struct Saga {
     pub retries: u32,
     /// Pause before the first retry, ms; doubles with each.
     pub first_pause_ms: u64,
-    /// Longest pause, ms.
+    /// Longest pause, ms; not less than `first_pause_ms`.
     pub longest_pause_ms: u64,
-    /// Deadline of a creation. A deletion has none.
+    /// Deadline of a creation: after it, what there is of the device is undone. A deletion has no deadline.
     pub creation_timeout_seconds: u64,
-    /// Deadline of a start.
+    /// Deadline of a start, from its acceptance to its end.
     pub start_timeout_seconds: u64,
-    /// Deadline of a stop.
+    /// Deadline of a stop, from its acceptance to its end.
     pub stop_timeout_seconds: u64,
-    /// Deadline of a reboot.
+    /// Deadline of a reboot, from its acceptance to its end.
     pub reboot_timeout_seconds: u64,
-    /// Deadline of a reset.
+    /// Deadline of a reset, from its acceptance to its end.
     pub reset_timeout_seconds: u64,
 }
 
@@ -89,9 +89,9 @@ pub struct Saga {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Presence {
-    /// Silence after which a host is unreachable.
+    /// Silence after which a host is UNREACHABLE: it gets no new devices.
     pub seconds: u64,
-    /// Silence after which it counts as lost.
+    /// Silence after which it is LOST, and its devices too. Nothing is given up before an operator says `forget`. Not less than `seconds`.
     pub lost_after_seconds: u64,
 }
 
@@ -212,22 +212,9 @@ fn check(loaded: Loaded<Config>) -> Result<Loaded<Config>, SettingsError> {
             fault(key, "is used with mqtts:// only; change mqtt.url".to_owned());
         }
     }
-    let ranges = [
-        ("saga.retries", u64::from(config.saga.retries), 0, 100),
-        ("saga.first_pause_ms", config.saga.first_pause_ms, 1, 3_600_000),
-        ("saga.longest_pause_ms", config.saga.longest_pause_ms, config.saga.first_pause_ms, 3_600_000),
-        ("saga.creation_timeout_seconds", config.saga.creation_timeout_seconds, 1, 86_400),
-        ("saga.start_timeout_seconds", config.saga.start_timeout_seconds, 1, 86_400),
-        ("saga.stop_timeout_seconds", config.saga.stop_timeout_seconds, 1, 86_400),
-        ("saga.reboot_timeout_seconds", config.saga.reboot_timeout_seconds, 1, 86_400),
-        ("saga.reset_timeout_seconds", config.saga.reset_timeout_seconds, 1, 86_400),
-        ("presence.seconds", config.presence.seconds, 5, 3600),
-        ("presence.lost_after_seconds", config.presence.lost_after_seconds, config.presence.seconds, 604_800),
-        ("quota.default_max_devices", config.quota.default_max_devices, 0, 1 << 53),
-    ];
-    for (key, value, least, most) in ranges {
-        if !(least..=most).contains(&value) {
-            fault(key, format!("{value} is not from {least} to {most}"));
+    for bounds in config.bounds() {
+        if let Some(detail) = bounds.fault() {
+            fault(bounds.key, detail);
         }
     }
     if faults.is_empty() { Ok(loaded) } else { Err(SettingsError { faults }) }
@@ -248,6 +235,25 @@ impl Saga {
 }
 
 impl Config {
+    /// The numbers that have a least and a most.
+    pub fn bounds(&self) -> [Bounds; 11] {
+        let Self { saga, presence, quota, .. } = self;
+        [
+            ("saga.retries", u64::from(saga.retries), 0, 100),
+            ("saga.first_pause_ms", saga.first_pause_ms, 1, 3_600_000),
+            ("saga.longest_pause_ms", saga.longest_pause_ms, saga.first_pause_ms, 3_600_000),
+            ("saga.creation_timeout_seconds", saga.creation_timeout_seconds, 1, 86_400),
+            ("saga.start_timeout_seconds", saga.start_timeout_seconds, 1, 86_400),
+            ("saga.stop_timeout_seconds", saga.stop_timeout_seconds, 1, 86_400),
+            ("saga.reboot_timeout_seconds", saga.reboot_timeout_seconds, 1, 86_400),
+            ("saga.reset_timeout_seconds", saga.reset_timeout_seconds, 1, 86_400),
+            ("presence.seconds", presence.seconds, 5, 3600),
+            ("presence.lost_after_seconds", presence.lost_after_seconds, presence.seconds, 604_800),
+            ("quota.default_max_devices", quota.default_max_devices, 0, 1 << 53),
+        ]
+        .map(|(key, value, least, most)| Bounds { key, value, least, most })
+    }
+
     /// What the controller takes of it. To be called once: see
     /// [`saga::registry_with_deadlines`].
     pub fn settings(&self) -> Settings {

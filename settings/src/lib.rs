@@ -10,6 +10,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`loading`](load) | the layers and their faults |
+//! | [`bounds`](Bounds) | numbers that have a least and a most |
 //! | [`secret`](Secret) | values that are never printed |
 //!
 //! `T` is a struct of structs with `#[serde(deny_unknown_fields, default)]`. Its default
@@ -17,8 +18,10 @@
 //! What only the daemon knows (a port range that is too small) it reports by
 //! [`Loaded::fault`], which adds the key's origin.
 
+mod bounds;
 mod loading;
 mod secret;
 
+pub use bounds::Bounds;
 pub use loading::{Fault, Loaded, Loader, Origin, SettingsError, load};
 pub use secret::Secret;

@@ -5,7 +5,7 @@ use super::{Config, RuntimeKind};
 use crate::runtime::redroid::Profile;
 use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::spec::DeviceSpec;
-use phonefleet_settings::{Loaded, SettingsError};
+use phonefleet_settings::{Bounds, Loaded, SettingsError};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +63,21 @@ pub struct Checked {
     pub warnings: Vec<String>,
 }
 
+impl Config {
+    /// The numbers that have a least and a most.
+    pub fn bounds(&self) -> [Bounds; 2] {
+        [
+            Bounds { key: "boot.timeout_seconds", value: self.boot.timeout_seconds, least: 1, most: 3600 },
+            Bounds {
+                key: "recording.keep_days",
+                value: u64::from(self.recording.keep_days),
+                least: 1,
+                most: 3650,
+            },
+        ]
+    }
+}
+
 /// Everything at once, so that an operator mends all of it in one go.
 pub fn check(loaded: &Loaded<Config>, around: &Surroundings) -> Result<Checked, SettingsError> {
     let config = &loaded.value;
@@ -83,11 +98,10 @@ pub fn check(loaded: &Loaded<Config>, around: &Surroundings) -> Result<Checked, 
     if config.capacity.memory_mb == Some(0) {
         fault("capacity.memory_mb", "must be above 0; leave it out for no limit".into());
     }
-    if !(1..=3600).contains(&config.boot.timeout_seconds) {
-        fault("boot.timeout_seconds", "must be between 1 and 3600".into());
-    }
-    if !(1..=3650).contains(&config.recording.keep_days) {
-        fault("recording.keep_days", "must be between 1 and 3650".into());
+    for bounds in config.bounds() {
+        if let Some(detail) = bounds.fault() {
+            fault(bounds.key, detail);
+        }
     }
     content(config, &mut fault);
     let listen = config.local_api.listen;
