@@ -88,6 +88,8 @@ fn events() -> Result<Arc<[Box<RawValue>]>> {
                 container_id: Some("8f0d2a5c6b1e".to_owned()),
                 reason: None,
                 starts: index / DEVICES,
+                boot_count: 0,
+                data_epoch: 0,
             };
             Ok(Event::Changed { facts, at: Timestamp(1_760_000_000_000 + index as i64) }.encode()?)
         })

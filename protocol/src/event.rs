@@ -128,6 +128,8 @@ mod tests {
                 container_id: None,
                 reason: None,
                 starts: 0,
+                boot_count: 2,
+                data_epoch: 1,
             },
             at: Timestamp(0),
         };

@@ -112,4 +112,10 @@ pub struct DeviceFacts {
     /// How often the phone was started since it was created.
     #[serde(default)]
     pub starts: u64,
+    /// The newest [`crate::desired::DesiredDevice::boot_count`] that the host knows of.
+    #[serde(default)]
+    pub boot_count: u32,
+    /// The newest [`crate::desired::DesiredDevice::data_epoch`] that the host knows of.
+    #[serde(default)]
+    pub data_epoch: u32,
 }

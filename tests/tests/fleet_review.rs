@@ -159,6 +159,8 @@ async fn a_late_event_does_not_give_back_the_right_to_run() {
             container_id: device.container_id,
             reason: None,
             starts: 1,
+            boot_count: 0,
+            data_epoch: 0,
         };
         let handle = fleet.handle().await;
         let (engine, policy, host) = (handle.engine, handle.settings.quota, fleet.hosts[0].id.clone());
@@ -200,6 +202,58 @@ fn backup(database: &std::path::Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
         .to_vec()
 }
 
+/// Puts them back.
+fn restore(saved: Vec<(PathBuf, Option<Vec<u8>>)>) {
+    for (path, content) in saved {
+        match content {
+            Some(content) => std::fs::write(path, content).expect("the copy is put back"),
+            None => _ = std::fs::remove_file(path),
+        }
+    }
+}
+
+/// The controller comes back from a backup that knows fewer resets and reboots than the host
+/// has done: the next ones are done all the same, ordered before its host is heard or after.
+#[tokio::test(start_paused = true)]
+async fn a_restored_controller_resets_and_reboots_anew() {
+    for heard in [false, true] {
+        let fleet = Fleet::start(1).await;
+        let host = &fleet.hosts[0];
+        let id = running_phone(&fleet).await;
+        sleep(Duration::from_secs(5)).await;
+        fleet.controller.stop();
+        sleep(Duration::from_secs(1)).await;
+        let saved = backup(&fleet.controller.database);
+        fleet.controller.release();
+        for verb in [Verb::Reset, Verb::Reboot, Verb::Reset, Verb::Reboot] {
+            let order = fleet.verb(id, verb).await;
+            assert_eq!(fleet.ended(&order.saga_id).await.status, SagaStatus::Completed);
+        }
+        sleep(Duration::from_secs(5)).await;
+        let epoch = || host.machine.data().iter().filter(|data| data.0 == id).map(|data| data.1).max();
+        assert_eq!(epoch(), Some(2));
+        fleet.controller.stop();
+        sleep(Duration::from_secs(1)).await;
+        restore(saved);
+        fleet.controller.release();
+        if heard {
+            sleep(Duration::from_secs(30)).await;
+            let known = fleet.device(id).await;
+            assert_eq!((known.boot_count, known.data_epoch), (2, 2));
+        }
+        let before = epoch();
+        let reset = fleet.verb(id, Verb::Reset).await;
+        assert_eq!(fleet.ended(&reset.saga_id).await.status, SagaStatus::Completed);
+        assert!(epoch() > before, "{:?}, heard: {heard}", epoch());
+        let starts = host.machine.starts(id);
+        let reboot = fleet.verb(id, Verb::Reboot).await;
+        assert_eq!(fleet.ended(&reboot.saga_id).await.status, SagaStatus::Completed);
+        assert_eq!(host.machine.starts(id), starts + 1);
+        delete(&fleet, id).await;
+        fleet.until_clean().await;
+    }
+}
+
 /// A host comes back from a backup, and from a time when a phone existed that the
 /// controller has long removed: the host is told again.
 #[tokio::test(start_paused = true)]
@@ -215,12 +269,7 @@ async fn a_restored_host_is_told_again_of_what_was_removed() {
     delete(&fleet, id).await;
     host.agent.stop();
     sleep(Duration::from_secs(1)).await;
-    for (path, content) in saved {
-        match content {
-            Some(content) => std::fs::write(path, content).unwrap(),
-            None => _ = std::fs::remove_file(path),
-        }
-    }
+    restore(saved);
     assert_eq!(host.agent.count("SELECT count(*) FROM port_lease WHERE state = 'LEASED'"), 2);
     host.agent.release();
     sleep(Duration::from_secs(60)).await;
@@ -246,6 +295,8 @@ async fn an_absurd_generation_is_refused() {
             container_id: None,
             reason: None,
             starts: 1,
+            boot_count: 0,
+            data_epoch: 0,
         };
         let outcome = phonefleet_protocol::event::Outcome::Outdated;
         let event = Event::Answer { generation: 1, attempt: 1, outcome, facts, at: Timestamp(0) };

@@ -78,6 +78,8 @@ impl DeviceRow {
             container_id: self.container_id.clone(),
             reason: self.reason.clone(),
             starts: self.starts,
+            boot_count: self.desired.boot_count,
+            data_epoch: self.desired.data_epoch,
         }
     }
 }

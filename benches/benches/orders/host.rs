@@ -51,6 +51,8 @@ fn answer(desired: &DesiredDevice, now: Timestamp) -> Event {
             container_id: container.then(|| "8f0d2a5c6b1e4937".repeat(4)),
             reason: None,
             starts: u64::from(desired.wish == Wish::Running),
+            boot_count: desired.boot_count,
+            data_epoch: desired.data_epoch,
         },
         at: now,
     }

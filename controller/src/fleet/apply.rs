@@ -17,6 +17,8 @@ use phonefleet_protocol::time::Timestamp;
 
 /// Largest generation that is believed: there is room to outbid it for ever.
 const LARGEST_GENERATION: u64 = 1 << 53;
+/// The same of reboots and resets: nobody comes near it, and counting on from it is safe.
+const LARGEST_COUNT: u32 = 1 << 30;
 
 /// Applies one event of `host`.
 pub fn event(
@@ -74,6 +76,12 @@ fn take_facts(
 ) -> Result<Applied> {
     if facts.generation > LARGEST_GENERATION {
         let reason = format!("generation {} of device {} cannot be", facts.generation, facts.device_id);
+        return Ok(Applied::Refused { kind: "device".to_owned(), reason });
+    }
+    if facts.boot_count.max(facts.data_epoch) > LARGEST_COUNT {
+        let (boots, epoch) = (facts.boot_count, facts.data_epoch);
+        let reason =
+            format!("boot count {boots} or data epoch {epoch} of device {} cannot be", facts.device_id);
         return Ok(Applied::Refused { kind: "device".to_owned(), reason });
     }
     let Some(mut device) = table::find(tx, facts.device_id)? else {

@@ -6,9 +6,12 @@ use crate::recording::finalize::finalize_recordings;
 use phonefleet_protocol::desired::Wish;
 use std::time::Duration;
 
+/// Its name in the database and the API.
+pub const TYPE: &str = "DEVICE_REBOOT";
+
 /// The definition.
 pub const DEFINITION: Definition = Definition {
-    saga_type: "DEVICE_REBOOT",
+    saga_type: TYPE,
     version: 1,
     timeout: Some(Duration::from_secs(600)),
     on_failure: OnFailure::TurnRound,

@@ -326,6 +326,10 @@ pub fn set_facts(device: &mut DeviceRow, facts: &DeviceFacts) {
     device.container_id.clone_from(&facts.container_id);
     device.reason.clone_from(&facts.reason);
     device.starts = facts.starts;
+    // Higher than this database knows: it was restored, and the next reset or reboot has to
+    // be above what the host has done already.
+    device.boot_count = device.boot_count.max(facts.boot_count);
+    device.data_epoch = device.data_epoch.max(facts.data_epoch);
 }
 
 /// Devices of a host whose command is acknowledged by `through`.
