@@ -214,7 +214,7 @@ pub struct RecordingFacts {
     /// When its process began, by the host's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When its process was found ended.
+    /// When its process ended, or was found ended, by the host's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// Why it ended.

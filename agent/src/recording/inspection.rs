@@ -2,10 +2,12 @@
 
 use super::confined::is_plain;
 use super::mp4::{Check, Flaw, Movie};
+use phonefleet_protocol::time::Timestamp;
 use ring::digest::{Context, SHA256};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 
 /// Bytes read at once.
 const BLOCK: usize = 256 * 1024;
@@ -38,6 +40,13 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// When it was last written. A phone may set that as it likes: whoever uses it has to see
+/// whether it can be.
+pub(super) fn written_at(file: &File) -> Option<Timestamp> {
+    let about = file.metadata().ok()?;
+    Some(Timestamp(about.mtime().checked_mul(1000)?.checked_add(about.mtime_nsec() / 1_000_000)?))
 }
 
 /// Whether it is a whole video.

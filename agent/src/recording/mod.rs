@@ -210,6 +210,8 @@ pub struct KeptVideo {
     pub sha256: String,
     /// What it is.
     pub movie: Result<Movie, Flaw>,
+    /// When it was last written, by this host's clock; `None` where that is not known.
+    pub written_at: Option<Timestamp>,
 }
 
 /// What there was of a recording.

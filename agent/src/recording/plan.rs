@@ -82,6 +82,8 @@ pub enum Action {
     Signal(StopSignal),
     /// Its process is gone.
     Ended(Option<EndCause>),
+    /// Its phone has not answered for too long: what there is, is all there will be.
+    GiveUp,
     /// Take care that it is not launched any more.
     Forbid,
     /// Fetch and check its file, and end it.
@@ -168,11 +170,7 @@ fn unanswered(row: &RecordingRow, long: Duration, now: Timestamp) -> Action {
         Some(since) => (since, ANSWER_PATIENCE),
         None => (row.launched_at.unwrap_or_default(), limit(row) + LIMIT_GRACE + ANSWER_PATIENCE),
     };
-    if long >= ASKED_FOR && passed(since, patience, now) {
-        Action::Ended(None)
-    } else {
-        Action::Rest(LOOK_AGAIN)
-    }
+    if long >= ASKED_FOR && passed(since, patience, now) { Action::GiveUp } else { Action::Rest(LOOK_AGAIN) }
 }
 
 /// Whether so much time has passed since `since`.

@@ -159,7 +159,7 @@ fn a_phone_that_does_not_answer_holds_nothing_up_for_ever() {
         ..sight(PhoneState::Unsettled, UNKNOWN)
     };
     assert_eq!(plan(&running(), &at(180)), Action::Rest(LOOK_AGAIN));
-    assert_eq!(plan(&running(), &at(186)), Action::Ended(None));
+    assert_eq!(plan(&running(), &at(186)), Action::GiveUp);
     // A limit that lies far ahead is not one that has passed.
     let mut long = running();
     long.desired.spec.max_duration_seconds = 180;
@@ -169,7 +169,7 @@ fn a_phone_that_does_not_answer_holds_nothing_up_for_ever() {
     assert_eq!(plan(&running(), &just_begun), Action::Rest(LOOK_AGAIN));
     let stopped = RecordingRow { end_cause: Some(EndCause::Stopped), ending_since: Some(NOW), ..running() };
     assert_eq!(plan(&stopped, &at(119)), Action::Rest(LOOK_AGAIN));
-    assert_eq!(plan(&stopped, &at(120)), Action::Ended(None));
+    assert_eq!(plan(&stopped, &at(120)), Action::GiveUp);
 }
 
 #[test]

@@ -226,6 +226,7 @@ impl RecordingTask {
             Action::Ended(cause) => {
                 self.context.write(move |tx| transition::ended(tx, id, cause, now)).await?;
             }
+            Action::GiveUp => self.context.write(move |tx| transition::given_up(tx, id, now)).await?,
             Action::Forbid => return self.forbid(view).await,
             Action::Collect => return self.collect(view).await,
             Action::Fail(reason) => self.fail(view, reason).await?,

@@ -9,7 +9,7 @@ use crate::store::{Notice, Tx, device, outbox};
 use phonefleet_protocol::event::Event;
 use phonefleet_protocol::facts::Reason;
 use phonefleet_protocol::id::RecordingId;
-use phonefleet_protocol::recording::{EndCause, RecordingPhase};
+use phonefleet_protocol::recording::{EndCause, RecordingPhase, RecordingWish};
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::rusqlite;
 use std::time::Duration;
@@ -163,9 +163,23 @@ pub fn ended(
     now: Timestamp,
 ) -> Result<(), rusqlite::Error> {
     let Some(mut row) = open(tx, id)? else { return Ok(()) };
-    if row.end_cause.is_none() {
-        row.end_cause = cause;
-    }
+    row.end_cause = match (row.end_cause, cause) {
+        // Which of the two it was is seen by its video.
+        (None | Some(EndCause::Stopped | EndCause::TimeLimit), Some(EndCause::DeviceDied)) => cause,
+        (known, found) => known.or(found),
+    };
+    gone(tx, row, now)
+}
+
+/// Its phone has not answered for so long that nobody waits any more.
+pub fn given_up(tx: &mut Tx<'_>, id: RecordingId, now: Timestamp) -> Result<(), rusqlite::Error> {
+    let Some(mut row) = open(tx, id)? else { return Ok(()) };
+    let detail = "the phone answered no more, and what became of the recorder is not known";
+    row.reason = Some(Reason::new("PHONE_UNREACHABLE", detail));
+    gone(tx, row, now)
+}
+
+fn gone(tx: &mut Tx<'_>, mut row: RecordingRow, now: Timestamp) -> Result<(), rusqlite::Error> {
     if row.ended_at.is_none() {
         row.ended_at = Some(now);
     }
@@ -202,7 +216,13 @@ pub fn collected(
             row.duration_ms = movie.map(|movie| movie.duration_ms);
             row.end_cause = Some(cause(&row, movie));
             match &video.movie {
-                Ok(_) => RecordingPhase::Final,
+                Ok(_) => {
+                    // Its last bytes were written when it ended, however late that was found.
+                    let written = video.written_at.map(|at| at.max(row.launched_at.unwrap_or(at)));
+                    row.ended_at = row.ended_at.map(|found| written.map_or(found, |at| at.min(found)));
+                    row.reason = None;
+                    RecordingPhase::Final
+                }
                 Err(flaw) => {
                     row.reason = Some(Reason::new(flaw.code(), format!("{flaw}; {}", said(&row))));
                     RecordingPhase::Corrupt
@@ -220,6 +240,10 @@ fn cause(row: &RecordingRow, movie: Option<&Movie>) -> EndCause {
     let limit = Duration::from_secs(u64::from(row.desired.spec.max_duration_seconds));
     let full = movie.is_some_and(|movie| Duration::from_millis(movie.duration_ms) + LIMIT_SLACK >= limit);
     match row.end_cause {
+        // It was made whole first, as it had been asked to be.
+        Some(EndCause::DeviceDied) if movie.is_some() && row.desired.wish == RecordingWish::Stopped => {
+            EndCause::Stopped
+        }
         None | Some(EndCause::DeviceDied) if full => EndCause::TimeLimit,
         None => EndCause::ProcessEnded,
         Some(known) => known,
@@ -229,11 +253,14 @@ fn cause(row: &RecordingRow, movie: Option<&Movie>) -> EndCause {
 /// What became of the recorder, in words.
 fn ending(row: &RecordingRow, words: &str) -> String {
     let what = match (row.end_cause, row.signal) {
+        _ if row.reason.is_some() => row.reason.as_ref().map_or("", |reason| &reason.detail),
         (Some(EndCause::DeviceDied), _) => "the phone died while it recorded",
         (_, Some((StopSignal::Kill, _))) => "the recorder heeded neither SIGINT nor SIGHUP and was killed",
         (Some(EndCause::DeviceStopped), _) => "the phone stopped before the recorder had finished",
         (_, Some((StopSignal::HangUp, _))) => "the recorder did not heed SIGINT; it was ended by SIGHUP",
-        (_, Some((StopSignal::Interrupt, _))) => "the recorder was ended by SIGINT",
+        (_, Some((StopSignal::Interrupt, _))) => {
+            "the recorder was sent SIGINT, and ended without finishing its file"
+        }
         (_, None) => "the recorder ended by itself, or somebody on the phone killed it",
     };
     if words.is_empty() { what.to_owned() } else { format!("{what}; it said: {words}") }

@@ -14,7 +14,7 @@
 //! phone's own video.)
 
 use super::confined::{Folder, printable};
-use super::inspection::{examine, hash};
+use super::inspection::{examine, hash, written_at};
 use super::{Collected, KeptVideo, PHONE_FOLDER, Source, VideoError, Videos};
 use crate::adb::Adb;
 use async_trait::async_trait;
@@ -141,7 +141,7 @@ impl HostVideos {
             if let Some(parent) = path.parent() {
                 sync(parent)?;
             }
-            Ok(KeptVideo { bytes, sha256, movie })
+            Ok(KeptVideo { bytes, sha256, movie, written_at: written_at(&opened) })
         };
         keep().map(Some).map_err(|error| trouble("keeping", &path.display(), &error))
     }

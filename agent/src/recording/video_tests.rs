@@ -4,6 +4,7 @@ use super::*;
 use crate::adb::{AdbError, ShellOutput};
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
+use std::time::UNIX_EPOCH;
 
 /// A phone whose files are these.
 struct Remote(Vec<(&'static str, Vec<u8>)>);
@@ -99,6 +100,8 @@ async fn a_video_is_linked_checked_hashed_and_again_the_same() {
     assert_eq!((video.bytes, video.movie.clone()), (whole().len() as u64, Ok(Movie { duration_ms: 2500 })));
     assert_eq!(video.sha256, sha256(&whole()));
     assert_eq!(first.words, "fine");
+    let written = UNIX_EPOCH.elapsed().unwrap().as_millis() as i64 - video.written_at.unwrap().0;
+    assert!((-1000..10_000).contains(&written), "{written} ms ago");
     assert_eq!(fs::metadata(scene.kept()).unwrap().ino(), inode, "a byte was copied");
     // Killed before it was noted: everything again, also after it was cleared.
     let again = scene.collect().await.unwrap();

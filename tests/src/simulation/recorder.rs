@@ -360,6 +360,7 @@ impl Videos for SimulatedVideos {
                     movie: whole
                         .map(|length| Movie { duration_ms: length.as_millis() as u64 })
                         .ok_or(Flaw::Truncated),
+                    written_at: None,
                 };
                 state.videos.insert(source.recording, video);
             }

@@ -247,3 +247,48 @@ async fn a_phone_that_dies_takes_its_recorder_along_and_that_is_seen_at_once() {
         assert_eq!(world.over(recording(2)).await.phase, RecordingPhase::Final);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_dies_before_its_recorder_had_finished_is_the_reason() {
+    let world = World::start().await;
+    let desired = world.recording(1, &["androidboot.phonesim_fault=record_hang"]).await;
+    world.controller.record(&stopped(&desired)).await;
+    sleep(Duration::from_secs(2)).await;
+    world.machine.die(device(1), 137);
+    let facts = world.over(recording(1)).await;
+    assert_eq!((facts.phase, code(&facts)), (RecordingPhase::Corrupt, "TRUNCATED"));
+    assert_eq!(facts.end_cause, Some(EndCause::DeviceDied));
+    assert!(facts.reason.unwrap().detail.contains("the phone died"));
+    // Whoever had finished before is not concerned.
+    let world = World::start().await;
+    let desired = world.recording(1, &[]).await;
+    world.controller.record(&stopped(&desired)).await;
+    world
+        .until("the recorder has finished", |world| {
+            world.machine.recording(recording(1)).is_none_or(|found| !found.runs()).then_some(())
+        })
+        .await;
+    world.machine.die(device(1), 137);
+    let facts = world.over(recording(1)).await;
+    assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::Stopped)));
+    assert_eq!(facts.reason, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_is_heard_no_more_is_the_reason() {
+    let world = World::start().await;
+    world.recording(1, &["androidboot.phonesim_fault=record_hang"]).await;
+    world.machine.set_hung(device(1), true);
+    let since = Instant::now();
+    let facts = world.over(recording(1)).await;
+    assert!((180..240).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
+    assert_eq!((facts.phase, code(&facts)), (RecordingPhase::Corrupt, "TRUNCATED"));
+    assert!(facts.reason.unwrap().detail.contains("answered no more"));
+    // What it recorded whole is whole, however long it was not heard.
+    let world = World::start().await;
+    world.recording(1, &[]).await;
+    world.machine.set_hung(device(1), true);
+    let facts = world.over(recording(1)).await;
+    assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::TimeLimit)));
+    assert_eq!(facts.reason, None);
+}

@@ -8,10 +8,14 @@
 //! |---|---|
 //! | `scene` | ordering, waiting, looking, judging |
 //! | `life` | one recording after the other: every way to begin and to end |
+//! | `replaced` | agent, adb server, controller and broker die, and recordings go on |
+//! | `notice` | how soon an end is known |
 //! | `crashes` | whoever is killed, every recording ends whole or with the true reason |
 //! | `cycles` | many starts and stops leave nothing behind |
 
 mod crashes;
 mod cycles;
 mod life;
+mod notice;
+mod replaced;
 mod scene;

@@ -1,11 +1,13 @@
 //! What every test of recordings does: order, wait, look, and judge the video.
 
+use nix::sys::signal::Signal;
+use phonefleet_tests::real::program::signal;
 use phonefleet_tests::real::world::text;
 use phonefleet_tests::real::{HostOptions, Phone, World, WorldOptions, process_table, until};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Until something that needs nothing but an answer has happened.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -85,6 +87,22 @@ pub fn recorders(recording: &str) -> Vec<u32> {
         .filter(|process| process.is("screenrecord") && process.mentions(recording) && process.state != 'Z')
         .map(|process| process.pid)
         .collect()
+}
+
+/// `kill -9` to the adb server of the host's agent.
+pub fn kill_adb_server(world: &World) {
+    let socket = format!("localfilesystem:{}", world.host().adb_socket().display());
+    for process in process_table::processes() {
+        if process.is("adb") && process.mentions(&socket) {
+            signal(process.pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+    now.as_millis() as u64
 }
 
 /// Seconds of a video and frames that can be decoded, by `ffprobe`.
