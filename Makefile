@@ -73,8 +73,11 @@ phonesim-image: ## build the image of the simulated phone, and load it into the 
 bench: ## measure, each figure beside its ceiling
 	$(CARGO) bench --locked --profile release-dev -p phonefleet-benches
 
-demo: ## the whole product on one machine (not there yet)
-	@echo "make demo: does not exist yet" >&2; exit 1
+# Built like everything else, so that tests and demo need not compile it twice.
+demo: ## the whole product on one machine, shown and taken down (ARGS="--once --phones 3")
+	tests/environment/install demo
+	$(CARGO) build --locked
+	@$${CARGO_TARGET_DIR:-target}/debug/phonefleet demo $(ARGS)
 
 simulate: ## a simulated fleet from one seed (not there yet)
 	@echo "make simulate: does not exist yet" >&2; exit 1

@@ -92,16 +92,27 @@ pub async fn until<T>(
 }
 
 /// A saga's story as it happens.
-struct Story<'a> {
+pub struct Story<'a> {
     client: &'a Client,
     id: &'a str,
     cursor: Option<String>,
     narrator: Option<Narrator>,
 }
 
-impl Story<'_> {
+impl<'a> Story<'a> {
+    /// From its beginning.
+    pub fn new(client: &'a Client, id: &'a str) -> Self {
+        Self { client, id, cursor: None, narrator: None }
+    }
+
     /// Tells what is new; returns the saga.
-    async fn tell(&mut self, mut line: impl FnMut(&str, &SagaEvent, &str)) -> Result<(Saga, Value), Failure> {
+    ///
+    /// # Errors
+    /// Those of calls.
+    pub async fn tell(
+        &mut self,
+        mut line: impl FnMut(&str, &SagaEvent, &str),
+    ) -> Result<(Saga, Value), Failure> {
         // The saga first: what has ended by then has its whole story written.
         let value = self.client.data(Call::get(path(&["sagas", self.id]))).await?;
         let saga: Saga = self.client.read(&value)?;
@@ -126,7 +137,7 @@ impl Story<'_> {
 /// Sagas that end otherwise than asked for, and the end of the time.
 pub async fn saga(session: &Session, id: &str, limit: Duration) -> Result<Value, Failure> {
     let mut progress = Progress::new();
-    let mut story = Story { client: &session.client, id, cursor: None, narrator: None };
+    let mut story = Story::new(&session.client, id);
     let what = format!("the saga goes on: phonefleet saga events {id} --watch");
     let ended = until(limit, &mut progress, &what, async |progress| {
         let (saga, value) = story.tell(|when, _, what| progress.line(&format!("{when:>8}  {what}"))).await?;
@@ -153,7 +164,7 @@ pub async fn saga(session: &Session, id: &str, limit: Duration) -> Result<Value,
 /// Those of calls and of standard output.
 pub async fn events(session: &Session, id: &str) -> Result<(), Failure> {
     let mut progress = Progress::new();
-    let mut story = Story { client: &session.client, id, cursor: None, narrator: None };
+    let mut story = Story::new(&session.client, id);
     let mut broken = None;
     // Nobody waits for more than a century.
     let forever = Duration::from_secs(100 * 365 * 86_400);

@@ -15,6 +15,7 @@
 //! | [`client`] | HTTP: calls, attempts, refusals |
 //! | [`resolve`] [`models`] | names to ids; what is read out of answers |
 //! | [`follow`] | waiting for sagas, watching lists |
+//! | [`demo`] | the whole product on this machine, shown and taken down |
 //! | [`story`] | states, steps and reasons in sentences |
 //! | [`output`] | tables, YAML, times, progress |
 //! | [`failure`] | why not, and the exit codes |
@@ -23,6 +24,7 @@ mod arguments;
 mod client;
 mod command;
 mod configuration;
+mod demo;
 mod failure;
 mod follow;
 mod models;

@@ -46,6 +46,8 @@ pub enum Command {
     Orphan(orphan::Command),
     /// Whether the controller lives, and can do all of its work
     Health(crate::follow::Watch),
+    /// Show the whole product on this machine, and leave nothing behind
+    Demo(crate::demo::Demo),
     /// Which controller is asked, and for whom
     #[command(subcommand)]
     Config(config::Command),
@@ -85,6 +87,8 @@ pub fn run(command: Command, global: &Global) -> Result<(), Failure> {
         Command::Port(command) => online(global, async |session| port::run(command, session).await),
         Command::Orphan(command) => online(global, async |session| orphan::run(command, session).await),
         Command::Health(watch) => online(global, async |session| health::run(&watch, session).await),
+        // Its controller is its own.
+        Command::Demo(demo) => crate::demo::run(&demo, global),
         // These must work whatever the configuration says, also to mend it.
         Command::Config(command) => config::run(command, global),
         Command::Completions(shell) => shell::completions(&shell),

@@ -78,7 +78,11 @@ pub async fn run(download: &Download, session: &Session) -> Result<(), Failure> 
         .show(&Shown { value: json!({"recordingId": id, "file": to, "bytes": size, "sha256": sha256}), page })
 }
 
-async fn save(session: &Session, recording: &Recording, to: &Path) -> Result<u64, Failure> {
+/// Saves a video to a file, in place of what is there; returns its size.
+///
+/// # Errors
+/// Videos that cannot be had whole, and files that cannot be written.
+pub async fn save(session: &Session, recording: &Recording, to: &Path) -> Result<u64, Failure> {
     let mut name = to.as_os_str().to_owned();
     name.push(".part");
     let part = PathBuf::from(name);

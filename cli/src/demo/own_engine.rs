@@ -1,0 +1,130 @@
+//! A container engine of the demo's own, for machines where Docker is installed and not
+//! running. All of it is in the demo's folder, and in namespaces for processes and mounts:
+//! when its first process dies, the kernel takes the rest with it, containers included.
+//!
+//! Ports of phones must be reachable, so its network is the machine's. It changes no firewall
+//! and no routing there: ports on loopback need neither. A bridge `docker0` is all that it
+//! makes, and the demo removes it.
+
+use super::child::Child;
+use super::engine_socket::EngineSocket;
+use super::house::{House, Part};
+use super::surroundings::program;
+use super::voice::Voice;
+use crate::failure::Failure;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+/// The bridge that an engine makes.
+const BRIDGE: &str = "docker0";
+/// From its start to its first answer.
+const START: Duration = Duration::from_secs(30);
+
+/// Why no engine can be started here.
+pub fn obstacle() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("starting one needs root".to_owned());
+    }
+    for (name, package) in
+        [("dockerd", "docker.io"), ("docker", "docker.io"), ("unshare", "util-linux"), ("ip", "iproute2")]
+    {
+        if program(name).is_none() {
+            return Some(format!("{name} is not installed (package {package})"));
+        }
+    }
+    // Two engines in one network take each other's bridge and addresses away.
+    bridge()
+        .exists()
+        .then(|| format!("{BRIDGE} belongs to another engine, so that none is started beside it"))
+}
+
+fn bridge() -> PathBuf {
+    Path::new("/sys/class/net").join(BRIDGE)
+}
+
+fn cgroup() -> String {
+    format!("phonefleet-demo-{}", std::process::id())
+}
+
+/// Starts it.
+///
+/// # Errors
+/// Its last words, if it does not answer.
+pub async fn start(house: &mut House, voice: &mut Voice) -> Result<(EngineSocket, String), Failure> {
+    let folder = house.folder().join("engine");
+    let socket = folder.join("docker.sock");
+    let file = folder.join("daemon.json");
+    let configuration = json!({
+        "data-root": folder.join("data"), "exec-root": folder.join("exec"), "pidfile": folder.join("pid"),
+        "hosts": [format!("unix://{}", socket.display())], "cgroup-parent": format!("/{}", cgroup()),
+        "exec-opts": ["native.cgroupdriver=cgroupfs"], "iptables": false, "ip6tables": false,
+        "ip-forward": false, "ip-masq": false, "log-level": "warn",
+    });
+    let cannot = |error| Failure::Failed(format!("{} cannot be written: {error}", file.display()));
+    std::fs::create_dir_all(&folder).map_err(cannot)?;
+    std::fs::write(&file, configuration.to_string()).map_err(cannot)?;
+    // An empty /run: it must find neither containerd nor anything else of the system's there.
+    let script = "mount -t tmpfs -o mode=755 tmpfs /run && exec dockerd --config-file \"$0\"";
+    let mut command: Vec<_> =
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]
+            .map(Into::into)
+            .to_vec();
+    command.extend([script.into(), file.clone().into_os_string()]);
+    house.add(Part::Engine, Child::start("dockerd", &command, &[], house.folder())?);
+    let engine = EngineSocket::new(&socket);
+    let began = Instant::now();
+    loop {
+        voice.live(&format!("a container engine starts, {} s", began.elapsed().as_secs()));
+        if let Ok(version) = engine.version().await {
+            return Ok((engine, version));
+        }
+        let ended = house.child(Part::Engine).is_none_or(|child| child.ended().is_some());
+        if ended || began.elapsed() > START {
+            let words = house.child(Part::Engine).map(|child| child.last_words(2)).unwrap_or_default();
+            house.remove(Part::Engine).await;
+            remove_traces().await;
+            return Err(Failure::Failed(format!("an own one does not start: {}", words.replace('\n', " "))));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Removes what an engine leaves outside its folder and namespaces; what is still there.
+pub async fn remove_traces() -> Vec<String> {
+    if bridge().exists()
+        && let Some(ip) = program("ip")
+    {
+        let _ = Command::new(ip).args(["link", "delete", BRIDGE]).process_group(0).status().await;
+    }
+    let mut left = Vec::new();
+    if bridge().exists() {
+        left.push(format!("network bridge {BRIDGE}"));
+    }
+    // Either the one hierarchy, or one for each of several.
+    let root = Path::new("/sys/fs/cgroup");
+    let roots = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    for group in roots.chain([root.to_owned()]).map(|root| root.join(cgroup())) {
+        let began = Instant::now();
+        // A group is free a moment after its last process.
+        while group.exists() && began.elapsed() < Duration::from_secs(5) {
+            remove_groups(&group);
+            sleep(Duration::from_millis(20)).await;
+        }
+        if group.exists() {
+            left.push(format!("control group {}", group.display()));
+        }
+    }
+    left
+}
+
+fn remove_groups(group: &Path) {
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_groups(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(group);
+}
