@@ -173,10 +173,11 @@ impl AgentHandle {
 #[async_trait]
 impl StatusSource for AgentHandle {
     async fn snapshot(&self) -> Result<Snapshot, String> {
-        let read = self.shared.store.read(|connection| {
+        let heard = self.conversation().map_or(0, |status| status.acknowledged);
+        let read = self.shared.store.read(move |connection| {
             let devices = device::all(connection)?.iter().map(device::DeviceRow::facts).collect();
             let recordings = recording::active(connection)?.iter().map(RecordingRow::facts).collect();
-            Ok((devices, recordings, outbox::pending(connection)?, port_lease::all(connection)?))
+            Ok((devices, recordings, outbox::pending(connection, heard)?, port_lease::all(connection)?))
         });
         let read = timeout(Duration::from_secs(1), read).await;
         let read = read.map_err(|_| "the database does not answer".to_owned())?;
@@ -344,6 +345,7 @@ impl Agent {
             instance: settings.instance.clone(),
             transport: parts.transport,
             store: store.clone(),
+            conversation: handle.clone(),
             heartbeat: with_recordings(parts.heartbeat, Arc::clone(&context.tally)),
         });
         let (connected, connection) = watch::channel(0);

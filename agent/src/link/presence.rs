@@ -1,6 +1,7 @@
 //! Presence and heartbeats: hints for the controller, and lost without harm.
 
 use crate::store::{Notice, device, outbox};
+use phonefleet_link::conversation::ConversationHandle;
 use phonefleet_link::transport::{Delivery, Outgoing, Transport};
 use phonefleet_protocol::facts::Phase;
 use phonefleet_protocol::host::{Heartbeat, Presence};
@@ -33,6 +34,7 @@ pub(crate) struct Speaker {
     pub instance: String,
     pub transport: Arc<dyn Transport>,
     pub store: Store<Notice>,
+    pub conversation: ConversationHandle,
     pub heartbeat: Arc<dyn Fn() -> Heartbeat + Send + Sync>,
 }
 
@@ -62,10 +64,12 @@ impl Speaker {
     }
 
     async fn beat(&self) {
+        let heard = self.conversation.status().acknowledged;
         let known = self
             .store
-            .read(|connection| {
-                Ok((device::count_in_phase(connection, Phase::Running)?, outbox::pending(connection)?.0))
+            .read(move |connection| {
+                let running = device::count_in_phase(connection, Phase::Running)?;
+                Ok((running, outbox::pending(connection, heard)?.0))
             })
             .await;
         let (phones_running, outbox_pending) = known.unwrap_or_default();

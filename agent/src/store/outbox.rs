@@ -42,8 +42,10 @@ fn append_about(
     Ok(number)
 }
 
-/// Events that the controller is not known to have, and when the oldest was written.
-pub fn pending(connection: &Connection) -> Result<(u64, Option<Timestamp>), rusqlite::Error> {
-    let acknowledged = EVENT_OUTBOX.acknowledged(connection, CONTROLLER)?;
+/// Events that the controller is not known to have, and when the oldest was written. `heard`
+/// is what the conversation has heard of: the number in the database may be seconds behind,
+/// as it is written along with other work.
+pub fn pending(connection: &Connection, heard: u64) -> Result<(u64, Option<Timestamp>), rusqlite::Error> {
+    let acknowledged = EVENT_OUTBOX.acknowledged(connection, CONTROLLER)?.max(heard);
     EVENT_OUTBOX.pending(connection, CONTROLLER, acknowledged)
 }
