@@ -171,6 +171,17 @@ pub fn descendants(without: &BTreeSet<i32>) -> Vec<Descendant> {
     found
 }
 
+/// The number here of a descendant that has this one in a namespace below.
+pub fn number_here(below: i64) -> Option<i32> {
+    let below = below.to_string();
+    descendants(&BTreeSet::new()).into_iter().map(|one| one.pid).find(|pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        // Its numbers from the outside to the inside: this namespace's, the next one's, …
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        numbers.and_then(|numbers| numbers.split_whitespace().nth(1)) == Some(&below)
+    })
+}
+
 /// Ends descendants of children that are gone: SIGTERM, and SIGKILL after `patience`.
 /// Returns those that do not die.
 pub async fn end_descendants(without: &BTreeSet<i32>, patience: Duration) -> Vec<Descendant> {

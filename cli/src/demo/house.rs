@@ -1,7 +1,7 @@
 //! The demo's folder and the daemons in it: configured, started, waited for.
 
 use super::Demo;
-use super::child::Child;
+use super::child::{Child, number_here};
 use super::engine::Runtime;
 use super::engine_socket::Running;
 use super::files::Files;
@@ -192,8 +192,15 @@ impl House {
     /// An engine that does not answer.
     pub async fn process_of(&self, phone: &Phone) -> Result<Option<Running>, Failure> {
         match &self.runtime {
-            Some(runtime) => runtime.running(&phone.container, &self.agent_state()).await,
             None => Ok(None),
+            Some(runtime) => {
+                let mut running = runtime.running(&phone.container, &self.agent_state()).await?;
+                // An engine in a namespace of its own counts processes from 1.
+                if let Some(running) = running.as_mut().filter(|_| self.own_engine) {
+                    running.pid = number_here(running.pid).map_or(running.pid, i64::from);
+                }
+                Ok(running)
+            }
         }
     }
 
