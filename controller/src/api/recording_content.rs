@@ -123,8 +123,8 @@ fn elsewhere(host: &HostRow, row: &RecordingRow, whereabouts: Whereabouts) -> Re
 
 fn unavailable(row: &RecordingRow) -> Problem {
     let detail = format!(
-        "host {} of this recording is on another machine than this controller and does not serve its videos; \
-         set listen and advertise_url in [content] of its agent.toml",
+        "this controller cannot read the videos of host {} (another machine, or files of another user), and \
+         the host does not serve them; set listen and advertise_url in [content] of its agent.toml",
         row.host_id
     );
     Problem::new(Code::ContentUnavailable, detail).with("hostId", row.host_id.as_str())
