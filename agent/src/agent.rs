@@ -379,6 +379,7 @@ impl Agent {
         });
 
         tokio::select! {
+            biased;
             () = shutdown => {
                 speaker.goodbye().await;
                 Ok(())

@@ -45,6 +45,7 @@ impl Speaker {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 changed = connected.changed() => {
                     if changed.is_err() {
                         return;

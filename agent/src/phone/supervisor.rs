@@ -53,7 +53,12 @@ impl Supervisor {
             self.wake(device);
         }
         loop {
+            // What comes seldom goes first, so that the notices hold up nothing; always in one
+            // order, so that a simulation goes one way.
             tokio::select! {
+                biased;
+                () = self.pulse.asked() => {}
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended)?,
                 notice = notices.recv() => match notice {
                     Some(Notice::OutboxGrew) => grew(),
                     Some(Notice::Device(device)) => {
@@ -66,8 +71,6 @@ impl Supervisor {
                     }
                     None => return Ok(()),
                 },
-                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended)?,
-                () = self.pulse.asked() => {}
             }
         }
     }

@@ -106,8 +106,9 @@ impl Watch {
         let mut list_at = Instant::now() + LIST_EVERY;
         loop {
             let event = tokio::select! {
-                event = timeout_at(list_at, events.recv()) => event,
+                biased;
                 () = self.pulse.asked() => continue,
+                event = timeout_at(list_at, events.recv()) => event,
             };
             match event {
                 Ok(None) => return Ok(()),

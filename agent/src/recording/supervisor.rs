@@ -8,7 +8,7 @@ use crate::phone::memory::Wake;
 use crate::store::recording;
 use phonefleet_protocol::id::{DeviceId, RecordingId};
 use phonefleet_service::Pulse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -38,14 +38,14 @@ struct Slot {
 pub(crate) struct Supervisor {
     context: Arc<Context>,
     tasks: JoinSet<Result<(), String>>,
-    slots: HashMap<RecordingId, Slot>,
+    slots: BTreeMap<RecordingId, Slot>,
     recordings: HashMap<Id, RecordingId>,
     pulse: Pulse,
 }
 
 impl Supervisor {
     pub fn new(context: Arc<Context>, pulse: Pulse) -> Self {
-        Self { context, tasks: JoinSet::new(), slots: HashMap::new(), recordings: HashMap::new(), pulse }
+        Self { context, tasks: JoinSet::new(), slots: BTreeMap::new(), recordings: HashMap::new(), pulse }
     }
 
     /// Starts a task for every recording that is not over, then follows the hints.
@@ -60,14 +60,17 @@ impl Supervisor {
         let context = Arc::clone(&self.context);
         self.tasks.spawn(async move { housekeeping::run(context).await });
         loop {
+            // What comes seldom goes first, so that the hints hold up nothing; always in one
+            // order, so that a simulation goes one way.
             tokio::select! {
+                biased;
+                () = self.pulse.asked() => {}
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await?,
                 hint = hints.recv() => match hint {
                     Some(Hint::Recording(recording)) => self.wake(recording).await?,
                     Some(Hint::Device(device)) => self.wake_device(device),
                     None => return Ok(()),
                 },
-                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await?,
-                () = self.pulse.asked() => {}
             }
         }
     }

@@ -19,7 +19,7 @@ use phonefleet_protocol::stream::message::{Introduction, PROTOCOL};
 use phonefleet_protocol::stream::sender::Regression;
 use phonefleet_protocol::time::Clock;
 use phonefleet_protocol::topic::{self, Channel};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,7 +38,7 @@ const HEARTBEAT_FLUSH: Duration = Duration::from_secs(1);
 /// The conversations by host, shared with whoever wakes them after a commit.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
-    conversations: Arc<Mutex<HashMap<HostId, ConversationHandle>>>,
+    conversations: Arc<Mutex<BTreeMap<HostId, ConversationHandle>>>,
     connected: Arc<AtomicBool>,
     ignored: Arc<AtomicU64>,
     unwelcome: Arc<AtomicU64>,
@@ -118,18 +118,17 @@ impl Router {
     /// Routes until the broker connection's task or the store has ended.
     pub async fn run(self, mut incoming: mpsc::Receiver<Incoming>) {
         let mut conversations = JoinSet::new();
-        let mut heartbeats: HashMap<HostId, Heartbeat> = HashMap::new();
+        let mut heartbeats: BTreeMap<HostId, Heartbeat> = BTreeMap::new();
         if !self.open_known(&mut conversations).await {
             return;
         }
         let mut flush = tokio::time::interval(HEARTBEAT_FLUSH);
         flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            // What comes seldom goes first, so that the messages hold up nothing; always in one
+            // order, so that a simulation goes one way.
             tokio::select! {
-                message = incoming.recv() => match message {
-                    None => return,
-                    Some(message) => self.route(message, &mut conversations, &mut heartbeats),
-                },
+                biased;
                 _ = flush.tick(), if !heartbeats.is_empty() => {
                     if !self.write_heartbeats(std::mem::take(&mut heartbeats)).await {
                         return;
@@ -142,6 +141,10 @@ impl Router {
                     }
                     Ok(Ok(())) => {}
                     Err(error) => tracing::error!(%error, "a conversation panicked"),
+                },
+                message = incoming.recv() => match message {
+                    None => return,
+                    Some(message) => self.route(message, &mut conversations, &mut heartbeats),
                 },
             }
         }
@@ -207,7 +210,7 @@ impl Router {
         &self,
         message: Incoming,
         conversations: &mut Conversations,
-        heartbeats: &mut HashMap<HostId, Heartbeat>,
+        heartbeats: &mut BTreeMap<HostId, Heartbeat>,
     ) {
         match message {
             Incoming::Connected => {
@@ -284,7 +287,7 @@ impl Router {
     }
 
     /// Writes the newest heartbeats. `false`: the store is closed.
-    async fn write_heartbeats(&self, heartbeats: HashMap<HostId, Heartbeat>) -> bool {
+    async fn write_heartbeats(&self, heartbeats: BTreeMap<HostId, Heartbeat>) -> bool {
         let now = self.clock.now();
         let written = self
             .store

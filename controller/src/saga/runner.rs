@@ -77,15 +77,14 @@ impl Runner {
         let mut look_at = Some(tokio::time::Instant::now());
         loop {
             let timer = look_at.unwrap_or_else(|| tokio::time::Instant::now() + LOOK_AT_LEAST);
+            // What comes seldom goes first, so that the wakes hold up nothing; always in one
+            // order, so that a simulation goes one way.
             tokio::select! {
-                wake = self.wakes.recv() => match wake {
-                    None => return,
-                    Some(Wake::Runnable(saga)) => self.drive(saga, &mut active, &mut driven),
-                    Some(Wake::Due(at)) => {
-                        let at = tokio::time::Instant::now() + at.since(self.clock.now());
-                        look_at = Some(look_at.map_or(at, |earlier| earlier.min(at)));
-                    }
-                },
+                biased;
+                () = self.pulse.asked() => {}
+                () = tokio::time::sleep_until(timer) => {
+                    look_at = self.look(&mut active, &mut driven).await;
+                }
                 Some(done) = driven.join_next() => {
                     // A drive task has nothing that panics; if it does, the daemon starts again
                     // and recovery finds its saga.
@@ -97,10 +96,14 @@ impl Runner {
                         Driven::Rests => {}
                     }
                 }
-                () = self.pulse.asked() => {}
-                () = tokio::time::sleep_until(timer) => {
-                    look_at = self.look(&mut active, &mut driven).await;
-                }
+                wake = self.wakes.recv() => match wake {
+                    None => return,
+                    Some(Wake::Runnable(saga)) => self.drive(saga, &mut active, &mut driven),
+                    Some(Wake::Due(at)) => {
+                        let at = tokio::time::Instant::now() + at.since(self.clock.now());
+                        look_at = Some(look_at.map_or(at, |earlier| earlier.min(at)));
+                    }
+                },
             }
         }
     }
