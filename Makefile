@@ -92,8 +92,10 @@ demo: ## the whole product on one machine, shown and taken down (ARGS="--once --
 	$(CARGO) build --locked
 	@$${CARGO_TARGET_DIR:-target}/debug/phonefleet demo $(ARGS)
 
-simulate: ## a simulated fleet from one seed (not there yet)
-	@echo "make simulate: does not exist yet" >&2; exit 1
+SEEDS ?= 1000
+simulate: ## simulated fleets from SEEDS=1000 seeds, or the story of SEED=n made smaller
+	$(CARGO) build --locked --profile simulation -p phonefleet-simulation
+	$(or $(CARGO_TARGET_DIR),target)/simulation/simulate $(if $(SEED),--seed $(SEED) --shrink,--seeds $(SEEDS))
 
 fuzz: ## fuzz the parsers of outside data (not there yet)
 	@echo "make fuzz: does not exist yet" >&2; exit 1

@@ -2,7 +2,7 @@
 //! real engine, roughly.
 
 use super::CrashPoint;
-use super::machine::{Call, EngineFault, Machine, Phone};
+use super::machine::{Call, Change, EngineFault, Machine, Phone};
 use async_trait::async_trait;
 use phonefleet_agent::runtime::{
     Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, LABEL_HOST,
@@ -33,7 +33,7 @@ impl SimulatedEngine {
 
     async fn begin(&self, call: Call, takes: Duration) -> Result<Admitted, EngineError> {
         let unavailable = |why: &str| EngineError::Unavailable(why.to_owned());
-        let fault = {
+        let (fault, slow) = {
             let mut state = self.machine.lock();
             let number = state.calls.entry(call).or_default();
             *number += 1;
@@ -42,7 +42,7 @@ impl SimulatedEngine {
                 return Err(unavailable("connection refused"));
             }
             let found = state.faults.iter().position(|(kind, nth, _)| (*kind, *nth) == (call, number));
-            found.map(|index| state.faults.remove(index).2)
+            (found.map(|index| state.faults.remove(index).2), state.slow)
         };
         match fault {
             Some(EngineFault::Unavailable) => return Err(unavailable("500 ordered by the test")),
@@ -55,7 +55,10 @@ impl SimulatedEngine {
             }
             Some(EngineFault::DoneButUnavailable) | None => {}
         }
-        sleep(takes).await;
+        sleep(takes + slow).await;
+        if self.machine.lock().engine_down {
+            return Err(unavailable("connection reset"));
+        }
         Ok(Admitted { fails_after: fault.is_some() })
     }
 
@@ -96,6 +99,7 @@ impl Engine for SimulatedEngine {
                 state: ContainerState::Created,
             };
             let phone = Phone { container, spec: spec.clone(), started: None, hung: false };
+            state.journal.write(phone.container.device(), Change::Created);
             state.containers.insert(id.clone(), phone);
             id
         };
@@ -131,6 +135,7 @@ impl Engine for SimulatedEngine {
             let host = phone.container.labels.get(LABEL_HOST).cloned().unwrap_or_default();
             if let Some(device) = device {
                 *state.starts.entry(device).or_default() += 1;
+                state.journal.write(Some(device), Change::Started);
                 state.tell(&host, device);
             }
             exit
@@ -162,6 +167,7 @@ impl Engine for SimulatedEngine {
                 && let Some(device) = phone.container.device()
             {
                 let host = phone.container.labels.get(LABEL_HOST).cloned().unwrap_or_default();
+                state.journal.write(Some(device), Change::Removed(phone.is_running() || phone.is_paused()));
                 state.tell(&host, device);
             }
         }

@@ -40,6 +40,39 @@ pub enum Call {
     List,
 }
 
+/// What became of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It was created.
+    Created,
+    /// It was started.
+    Started,
+    /// It ended, with this code.
+    Ended(i64),
+    /// It was removed; whether it ran until then.
+    Removed(bool),
+}
+
+type Witness = Arc<dyn Fn(Option<DeviceId>, Change) + Send + Sync>;
+
+/// Who sees every change of a container, as it happens.
+#[derive(Clone, Default)]
+pub(super) struct Journal(Option<Witness>);
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Journal").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Journal {
+    pub fn write(&self, device: Option<DeviceId>, change: Change) {
+        if let Some(witness) = &self.0 {
+            witness(device, change);
+        }
+    }
+}
+
 /// One machine; a cheap handle.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
@@ -61,6 +94,8 @@ pub(super) struct State {
     pub videos: BTreeMap<RecordingId, KeptVideo>,
     pub free_bytes: Option<u64>,
     pub pids: u64,
+    pub slow: Duration,
+    pub journal: Journal,
     boots: Vec<Instant>,
 }
 
@@ -141,6 +176,40 @@ impl Machine {
         self.lock().strangers.insert(port);
     }
 
+    /// Every such thing lets its port go.
+    pub fn vacate(&self) {
+        self.lock().strangers.clear();
+    }
+
+    /// Every call of the engine takes so much longer from now on.
+    pub fn set_slow(&self, longer: Duration) {
+        self.lock().slow = longer;
+    }
+
+    /// No ordered fault of the engine is left.
+    pub fn clear_faults(&self) {
+        self.lock().faults.clear();
+    }
+
+    /// `witness` is called at every change of a container, and must not ask the machine.
+    pub fn on_change(&self, witness: impl Fn(Option<DeviceId>, Change) + Send + Sync + 'static) {
+        self.lock().journal = Journal(Some(Arc::new(witness)));
+    }
+
+    /// Somebody else's container runs on this engine.
+    pub fn add_foreign(&self, spec: ContainerSpec) {
+        let mut state = self.lock();
+        let id = format!("foreign-{}", spec.name);
+        let container = Container {
+            id: id.clone(),
+            name: spec.name.clone(),
+            labels: spec.labels.clone(),
+            state: ContainerState::Running,
+        };
+        let phone = Phone { container, spec, started: Some(Instant::now()), hung: false };
+        state.containers.insert(id, phone);
+    }
+
     /// Every container, whoever's it is.
     pub fn phones(&self) -> Vec<Phone> {
         self.lock().containers.values().cloned().collect()
@@ -170,8 +239,12 @@ impl Machine {
     pub fn remove_behind_back(&self, device: DeviceId) {
         let mut state = self.lock();
         state.settle_recorders();
+        let ran = state.containers.values().any(|phone| {
+            phone.container.device() == Some(device) && (phone.is_running() || phone.is_paused())
+        });
         state.containers.retain(|_, phone| phone.container.device() != Some(device));
         state.settle_recorders();
+        state.journal.write(Some(device), Change::Removed(ran));
         state.tell(&device.to_string(), device);
     }
 
@@ -219,7 +292,9 @@ impl Machine {
             return;
         }
         phone.container.state = ContainerState::Exited { code, out_of_memory: false };
+        let device = phone.container.device();
         state.settle_recorders();
+        state.journal.write(device, Change::Ended(code));
         let Some(phone) = state.containers.get(id) else { return };
         let host = phone.container.labels.get(LABEL_HOST).cloned().unwrap_or_default();
         if let Some(device) = phone.container.device() {

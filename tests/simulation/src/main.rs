@@ -1,0 +1,123 @@
+//! `simulate`: runs seeds, tells the story of one, makes a failing one smaller.
+
+use clap::Parser;
+use phonefleet_simulation::campaign::{Campaign, Report, campaign};
+use phonefleet_simulation::run::run;
+use phonefleet_simulation::scenario::generate::scenario;
+use phonefleet_simulation::shrink::shrink;
+use phonefleet_simulation::trace::Detail;
+use phonefleet_simulation::world;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Simulates whole fleets, each from one seed.
+#[derive(Parser)]
+struct Arguments {
+    /// How many seeds, from --from on.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// One seed only, with its story.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// With --seed: every message of the broker, too.
+    #[arg(long)]
+    everything: bool,
+    /// With --seed: what the daemons log, too.
+    #[arg(long)]
+    log: bool,
+    /// With --seed: leave entries out while it still fails, and tell that story.
+    #[arg(long)]
+    shrink: bool,
+    /// With --seed: only these entries of its scenario, by number.
+    #[arg(long, value_delimiter = ',')]
+    only: Option<Vec<usize>>,
+    /// Runs at a time; the number of processors.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Begin no further run after so many seconds.
+    #[arg(long)]
+    within: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let templates = match world::templates() {
+        Ok(templates) => templates,
+        Err(error) => {
+            eprintln!("simulate: no databases to begin with: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let fine = match arguments.seed {
+        Some(seed) => one(&arguments, seed, templates.path()),
+        None => many(&arguments, templates.path()),
+    };
+    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one(arguments: &Arguments, seed: u64, templates: &Path) -> bool {
+    if arguments.log {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stdout).init();
+    }
+    let mut scenario = scenario(seed);
+    if let Some(only) = &arguments.only {
+        scenario.entries.retain(|entry| only.contains(&entry.number));
+    }
+    let detail = if arguments.everything { Detail::Everything } else { Detail::Story };
+    let mut outcome = run(&scenario, templates, detail);
+    if arguments.shrink && !outcome.found.is_empty() {
+        scenario = shrink(&scenario, &outcome.found, templates);
+        outcome = run(&scenario, templates, detail);
+    }
+    println!("seed {seed}: {} hosts, {} users", scenario.hosts, scenario.users);
+    for entry in &scenario.entries {
+        println!("  {entry}");
+    }
+    print!("{}", outcome.story);
+    println!("trace {:016x}, {} s of virtual time", outcome.hash, outcome.passed.as_secs());
+    for finding in &outcome.found {
+        println!("FOUND {finding}");
+    }
+    if arguments.shrink && !outcome.found.is_empty() {
+        let numbers: Vec<_> = scenario.entries.iter().map(|entry| entry.number.to_string()).collect();
+        println!("replay: simulate --seed {seed} --only {}", numbers.join(","));
+    }
+    outcome.found.is_empty()
+}
+
+fn many(arguments: &Arguments, templates: &Path) -> bool {
+    let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
+    let plan = Campaign {
+        seeds: (arguments.from..arguments.from.saturating_add(arguments.seeds)).collect(),
+        jobs: jobs.unwrap_or(1),
+        within: arguments.within.map(Duration::from_secs),
+        until_found: false,
+    };
+    let report = campaign(&plan, templates, || {});
+    tell(&report);
+    report.failed.is_empty()
+}
+
+fn tell(report: &Report) {
+    for (seed, found) in &report.failed {
+        println!("seed {seed} failed:");
+        for finding in found.iter().take(3) {
+            println!("  {}", finding.get(..600).unwrap_or(finding));
+        }
+        println!("  replay: make simulate SEED={seed}");
+    }
+    let minutes = report.took.as_secs_f64() / 60.0;
+    println!(
+        "{} seeds in {:.0} s ({:.0} a minute), {} h of virtual time; {} failed",
+        report.runs,
+        report.took.as_secs_f64(),
+        report.runs as f64 / minutes.max(1e-9),
+        report.passed.as_secs() / 3600,
+        report.failed.len()
+    );
+}
