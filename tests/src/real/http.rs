@@ -149,7 +149,8 @@ fn exchange(
     parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the answer is not whole"))
 }
 
-fn parse(bytes: &[u8]) -> Option<Reply> {
+/// Reads an answer; `None` where it is not whole.
+pub fn parse(bytes: &[u8]) -> Option<Reply> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
     let status = head.split(' ').nth(1)?.parse().ok()?;
