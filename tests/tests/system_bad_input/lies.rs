@@ -151,6 +151,8 @@ fn about_others(world: &World, phone: &str) {
         container_id: None,
         reason: None,
         starts: 0,
+        boot_count: 0,
+        data_epoch: 0,
     };
     let event = |facts: DeviceFacts| Event::Changed { facts, at: Timestamp(0) }.encode().expect("an item");
     let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
