@@ -42,11 +42,11 @@ install: ## install the tools that the tests need and this machine lacks
 # Every test is compiled for the same set of crates: another set would mean other features,
 # and everything compiled once more.
 EVERYTHING := --locked --workspace --exclude phonefleet-benches
-REAL := --test engine --test adb --test 'system_*'
+REAL := --test engine --test process --test adb --test 'system_*'
 
 test-crates: build ## only the tests that need nothing but a compiler
 ifeq ($(NEXTEST),yes)
-	$(CARGO) nextest run $(EVERYTHING) -E 'not binary(/^(engine|adb|system_.*)$$/)'
+	$(CARGO) nextest run $(EVERYTHING) -E 'not binary(/^(engine|process|adb|system_.*)$$/)'
 	$(CARGO) test $(EVERYTHING) --doc
 else
 	$(CARGO) test $(EVERYTHING)

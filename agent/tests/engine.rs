@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod environment;
+mod scenarios;
 
-use environment::{environment, fresh_host, fresh_port, phone, sh, sweep, until};
+use environment::{Environment, environment, fresh_host, fresh_port, phone, sh, sweep};
 use phonefleet_agent::runtime::{ContainerState, Engine, EngineError, EngineEvent, Privilege};
+use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::time::{Clock, SystemClock};
-use std::net::TcpListener;
+use scenarios::Runtime;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
@@ -14,78 +16,39 @@ use tokio::time::{Instant, timeout};
 /// One test at a time: some of them take the engine away from the others.
 static ENGINE: Mutex<()> = Mutex::const_new(());
 
+impl Runtime for Environment {
+    fn engine(&self, host: &HostId) -> Box<dyn Engine> {
+        Box::new(self.docker(host))
+    }
+
+    fn freeze(&self, name: &str) {
+        sh(&format!("docker pause {name}"));
+    }
+}
+
 #[tokio::test]
 async fn a_phone_is_created_started_killed_and_removed() {
     let Some(environment) = environment() else { return };
     let _turn = ENGINE.lock().await;
-    let (folder, host) = (tempfile::tempdir().unwrap(), fresh_host());
-    let docker = environment.docker(&host);
-    let info = docker.info().await.unwrap();
-    assert!(!info.version.is_empty() && info.cpus > 0 && info.memory_bytes > 0, "{info:?}");
-
-    let mut events = docker.watch(&host, SystemClock.now()).await.unwrap();
-    let mut spec = phone(&host, folder.path(), fresh_port(), &[]);
-    // More than any machine has is cut, not refused.
-    spec.nano_cpus = 4096 * 1_000_000_000;
-    spec.memory_bytes = 1 << 50;
-    spec.open_files = (1 << 40, 1 << 40);
-    let id = docker.create(&spec).await.unwrap();
-    let container = docker.inspect(&spec.name).await.unwrap().unwrap();
-    assert_eq!((container.id.as_str(), &container.state), (id.as_str(), &ContainerState::Created));
-    assert_eq!(container.name, spec.name);
-    // Labels of the image are there, too.
-    assert!(spec.labels.iter().all(|(name, value)| container.labels.get(name) == Some(value)));
-    assert_eq!(container.generation(), Some(1));
-
-    docker.start(&id).await.unwrap();
-    docker.start(&id).await.unwrap();
-    assert_eq!(docker.inspect(&id).await.unwrap().unwrap().state, ContainerState::Running);
-    docker.kill(&id).await.unwrap();
-    docker.kill(&id).await.unwrap();
-    let ended = ContainerState::Exited { code: 137, out_of_memory: false };
-    until("it is seen as killed", Duration::from_secs(10), async || {
-        docker.inspect(&id).await.unwrap().unwrap().state == ended
-    })
-    .await;
-    let listed = docker.list(&host).await.unwrap();
-    assert_eq!(listed.len(), 1);
-    assert_eq!(listed[0].state, ended);
-
-    docker.remove(&id).await.unwrap();
-    docker.remove(&id).await.unwrap();
-    docker.kill(&id).await.unwrap();
-    assert_eq!(docker.inspect(&id).await.unwrap(), None);
-    assert_eq!(docker.list(&host).await.unwrap(), []);
-    assert_eq!(docker.start(&id).await, Err(EngineError::NotFound(id)));
-
-    // create, start, die, destroy
-    let device = container.device().unwrap();
-    for _ in 0..4 {
-        let event = timeout(Duration::from_secs(5), events.recv()).await.unwrap();
-        assert_eq!(event, Some(EngineEvent::Container(device)));
-    }
+    let info = environment.docker(&fresh_host()).info().await.unwrap();
+    assert!(info.memory_bytes > 0, "{info:?}");
+    scenarios::a_phone_is_created_started_killed_and_removed(&environment).await;
 }
 
 #[tokio::test]
 async fn refusals_are_told_apart() {
     let Some(environment) = environment() else { return };
     let _turn = ENGINE.lock().await;
+    scenarios::refusals_are_told_apart(&environment).await;
+}
+
+#[tokio::test]
+async fn what_only_containers_are_refused_is_told_apart() {
+    let Some(environment) = environment() else { return };
+    let _turn = ENGINE.lock().await;
     let (folder, host) = (tempfile::tempdir().unwrap(), fresh_host());
     let docker = environment.docker(&host);
     let fresh = || phone(&host, folder.path(), fresh_port(), &[]);
-
-    let mut spec = fresh();
-    spec.image = "phonefleet/none:1".into();
-    assert_eq!(docker.create(&spec).await, Err(EngineError::ImageMissing("phonefleet/none:1".into())));
-
-    let spec = fresh();
-    docker.create(&spec).await.unwrap();
-    assert_eq!(docker.create(&spec).await, Err(EngineError::NameTaken(spec.name.clone())));
-
-    let mut spec = fresh();
-    spec.data_dir = folder.path().join("gone");
-    let error = docker.create(&spec).await.unwrap_err();
-    assert!(matches!(&error, EngineError::Refused(why) if why.contains("gone")), "{error:?}");
 
     let mut spec = fresh();
     spec.memory_bytes = 1 << 20;
@@ -120,73 +83,21 @@ async fn refusals_are_told_apart() {
 async fn a_port_that_is_held_is_named() {
     let Some(environment) = environment() else { return };
     let _turn = ENGINE.lock().await;
-    let (folder, host) = (tempfile::tempdir().unwrap(), fresh_host());
-    let docker = environment.docker(&host);
-
-    let port = fresh_port();
-    let stranger = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let spec = phone(&host, folder.path(), port, &[]);
-    let id = docker.create(&spec).await.unwrap();
-    let error = docker.start(&id).await.unwrap_err();
-    assert!(matches!(error, EngineError::PortTaken { port: held, .. } if held == port), "{error:?}");
-    assert_eq!(docker.inspect(&id).await.unwrap().unwrap().state, ContainerState::Created);
-    drop(stranger);
-    docker.start(&id).await.unwrap();
-
-    let second = phone(&host, folder.path(), port, &[]);
-    let second = docker.create(&second).await.unwrap();
-    let error = docker.start(&second).await.unwrap_err();
-    assert!(matches!(error, EngineError::PortTaken { port: held, .. } if held == port), "{error:?}");
-    sweep(&docker, &host).await;
+    scenarios::a_port_that_is_held_is_named(&environment).await;
 }
 
 #[tokio::test]
 async fn containers_of_others_are_neither_listed_nor_touched() {
     let Some(environment) = environment() else { return };
     let _turn = ENGINE.lock().await;
-    let (folder, host, other) = (tempfile::tempdir().unwrap(), fresh_host(), fresh_host());
-    let (docker, theirs) = (environment.docker(&host), environment.docker(&other));
-    let spec = phone(&other, folder.path(), fresh_port(), &[]);
-    let id = theirs.create(&spec).await.unwrap();
-    theirs.start(&id).await.unwrap();
-
-    assert_eq!(docker.list(&host).await.unwrap(), []);
-    for outcome in [docker.remove(&id).await, docker.kill(&id).await, docker.start(&id).await] {
-        assert!(
-            matches!(&outcome, Err(EngineError::Refused(why)) if why.contains("not this agent's")),
-            "{outcome:?}"
-        );
-    }
-    assert_eq!(theirs.list(&other).await.unwrap()[0].state, ContainerState::Running);
-    sweep(&theirs, &other).await;
+    scenarios::containers_of_others_are_neither_listed_nor_touched(&environment).await;
 }
 
 #[tokio::test]
 async fn a_frozen_phone_is_thawed_killed_and_removed() {
     let Some(environment) = environment() else { return };
     let _turn = ENGINE.lock().await;
-    let (folder, host) = (tempfile::tempdir().unwrap(), fresh_host());
-    let docker = environment.docker(&host);
-    let freeze = async |name: &str| {
-        sh(&format!("docker pause {name}"));
-        assert_eq!(docker.inspect(name).await.unwrap().unwrap().state, ContainerState::Paused);
-    };
-    let spec = phone(&host, folder.path(), fresh_port(), &[]);
-    let id = docker.create(&spec).await.unwrap();
-    docker.start(&id).await.unwrap();
-    freeze(&spec.name).await;
-    docker.start(&id).await.unwrap();
-    assert_eq!(docker.inspect(&id).await.unwrap().unwrap().state, ContainerState::Running);
-    freeze(&spec.name).await;
-    docker.kill(&id).await.unwrap();
-    until("it is dead", Duration::from_secs(10), async || {
-        matches!(docker.inspect(&id).await.unwrap().unwrap().state, ContainerState::Exited { code: 137, .. })
-    })
-    .await;
-    docker.start(&id).await.unwrap();
-    freeze(&spec.name).await;
-    docker.remove(&id).await.unwrap();
-    assert_eq!(docker.inspect(&id).await.unwrap(), None);
+    scenarios::a_frozen_phone_is_thawed_killed_and_removed(&environment).await;
 }
 
 #[tokio::test]

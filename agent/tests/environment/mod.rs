@@ -94,9 +94,9 @@ pub fn phone(host: &HostId, folder: &Path, port: u16, arguments: &[&str]) -> Con
 }
 
 /// Removes everything of a host.
-pub async fn sweep(docker: &Docker, host: &HostId) {
-    for container in docker.list(host).await.unwrap() {
-        docker.remove(&container.id).await.unwrap();
+pub async fn sweep(engine: &dyn Engine, host: &HostId) {
+    for container in engine.list(host).await.unwrap() {
+        engine.remove(&container.id).await.unwrap();
     }
 }
 
