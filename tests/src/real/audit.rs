@@ -1,6 +1,7 @@
 //! Everything that must fit together when the world is at rest, asked from those who know:
 //! the engine, the kernel, the disk, both databases. Never what a daemon believes of itself.
 
+use super::processes::Processes;
 use super::world::{Host, World, text};
 use super::{adb, process_table, within};
 use serde_json::Value;
@@ -119,7 +120,7 @@ impl World {
         let ids: BTreeSet<String> = devices.iter().map(|device| text(&device["id"])).collect();
 
         // Containers, data, rows.
-        let containers = match host.engine.states(&host.id) {
+        let containers = match host.states() {
             Ok(containers) => containers,
             Err(error) => return vec![format!("{}: the engine: {error}", host.id)],
         };
@@ -222,14 +223,30 @@ fn fits(what: &str, look: impl Fn() -> Vec<String>) {
     }
 }
 
-/// The agent's only child is its adb server, which may also be that of an earlier agent.
+/// The agent's only child is its adb server, which may also be that of an earlier agent;
+/// without an engine, the supervisors of its phones are, too.
 fn processes(host: &Host) -> Vec<String> {
     let agent = host.agent.pid();
     let listens = format!("localfilesystem:{}", host.adb_socket().display());
     let all = process_table::processes();
     let servers: Vec<_> = all.iter().filter(|one| one.is("adb") && one.mentions(&listens)).collect();
-    let strange: Vec<_> = all.iter().filter(|one| one.parent == agent && !servers.contains(one)).collect();
+    let supervisors = host.processes.as_ref().map(Processes::supervisors).unwrap_or_default();
+    let strange: Vec<_> = all
+        .iter()
+        .filter(|one| one.parent == agent && !servers.contains(one) && !supervisors.contains(one))
+        .collect();
     let mut faults = Vec::new();
+    if let Some(processes) = &host.processes {
+        let running = processes.containers().iter().filter(|phone| phone.state == "running").count();
+        if supervisors.len() != running {
+            faults.push(format!("{running} phones run under {supervisors:?}"));
+        }
+        // Nothing half made or half removed, either.
+        let (entries, phones) = (processes.entries(), processes.containers());
+        if entries.len() != phones.len() {
+            faults.push(format!("{entries:?} hold {} phones", phones.len()));
+        }
+    }
     if servers.len() != 1 {
         faults.push(format!("{} adb servers: {servers:?}", servers.len()));
     }

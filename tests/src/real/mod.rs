@@ -15,6 +15,7 @@
 //! | [`program`] | one process: started, killed, started again |
 //! | [`broker`] | a mosquitto that forgets everything |
 //! | [`engine`] | a container engine: what runs in it, and its faults |
+//! | [`processes`] | phones of a host without an engine |
 //! | [`network`] | a second machine's network |
 //! | [`http`] | calls of the API, and of the engine |
 //! | [`adb`] | a user's own `adb` |
@@ -33,6 +34,7 @@ pub mod http;
 pub mod network;
 pub mod phone;
 pub mod process_table;
+pub mod processes;
 pub mod program;
 pub mod wait;
 pub mod world;

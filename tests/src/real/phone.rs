@@ -61,7 +61,7 @@ impl World {
     /// What proves that a phone was not restarted, if it is the same later.
     pub fn witness(&self, phone: &Phone) -> Witness {
         let host = self.host_of(phone);
-        let containers = host.engine.containers(&host.id);
+        let containers = host.containers();
         let container = containers.into_iter().find(|container| container.device == phone.id);
         let container = container.unwrap_or_else(|| panic!("{} has no container", phone.name));
         assert_eq!(container.state, "running", "{}", phone.name);

@@ -45,6 +45,16 @@ fn process(pid: u32) -> Option<Process> {
     Some(Process { pid, parent, state, arguments })
 }
 
+/// Field 22 of the `stat` of a process that is no zombie, as text.
+pub fn start_time(pid: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if fields.next()? == "Z" {
+        return None;
+    }
+    fields.nth(18).map(str::to_owned)
+}
+
 /// TCP ports that something listens on, in this network namespace.
 pub fn listening_ports() -> BTreeSet<u16> {
     listeners().into_keys().collect()

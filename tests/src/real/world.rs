@@ -2,10 +2,11 @@
 
 use super::adb::Adb;
 use super::broker::{Broker, free_port};
-use super::engine::Engine;
+use super::engine::{Container, Engine};
 use super::http::{Api, Reply};
 use super::network::Network;
 use super::process_table;
+use super::processes::Processes;
 use super::program::{Program, built, signal};
 use super::until;
 use nix::sys::signal::Signal;
@@ -46,6 +47,8 @@ impl Default for WorldOptions {
 pub struct HostOptions {
     /// Its engine; the environment's if none is given.
     pub engine: Option<Engine>,
+    /// Its phones are processes, and its engine is not used.
+    pub processes: bool,
     /// `none`, `reduced` or `privileged`.
     pub privilege: &'static str,
     /// Boots take so long at most.
@@ -64,6 +67,7 @@ impl Default for HostOptions {
     fn default() -> Self {
         Self {
             engine: None,
+            processes: false,
             privilege: "none",
             boot_timeout_seconds: 60,
             allowed_images: Vec::new(),
@@ -81,8 +85,10 @@ pub struct Host {
     pub id: String,
     /// The agent.
     pub agent: Program,
-    /// Where its phones run.
+    /// Where its phones run, unless they are processes.
     pub engine: Engine,
+    /// Its phones, if they are processes.
+    pub processes: Option<Processes>,
     /// Its agent's state.
     pub state: PathBuf,
     /// Its agent's own API; not reachable if it has a network of its own.
@@ -191,12 +197,13 @@ impl World {
         let text = format!(
             "host_id = \"{id}\"\nstate_dir = \"{state}\"\n[mqtt]\nurl = \"{broker}\"\n[runtime]\n\
              image = \"phonefleet/phonesim:dev\"\nallowed_images = {images:?}\ndocker_host = \"{docker}\"\n\
-             privilege = \"{privilege}\"\n[ports]\nadb = \"{first}-{last}\"\nwebrtc = \"{other}-{other_last}\"\n\
+             privilege = \"{privilege}\"\nkind = \"{kind}\"\n[ports]\nadb = \"{first}-{last}\"\nwebrtc = \"{other}-{other_last}\"\n\
              [boot]\ntimeout_seconds = {boot}\n[local_api]\nlisten = \"{local}\"\n{further}\n",
             state = state.display(),
             images = options.allowed_images,
             docker = engine.url(),
             privilege = options.privilege,
+            kind = if options.processes { "process" } else { "docker" },
             last = first + 99,
             other = first + 1000,
             other_last = first + 1099,
@@ -211,6 +218,7 @@ impl World {
         let host = Host {
             agent,
             engine,
+            processes: options.processes.then(|| Processes::of(&state)),
             state,
             local_api: Api { address: local },
             adb_ports: first..=first + 99,
@@ -349,6 +357,24 @@ impl Host {
         column(&self.database(), sql)
     }
 
+    /// Its containers, or what stands for them.
+    pub fn containers(&self) -> Vec<Container> {
+        match &self.processes {
+            Some(processes) => processes.containers(),
+            None => self.engine.containers(&self.id),
+        }
+    }
+
+    /// (device, state) of each of its containers.
+    ///
+    /// # Errors
+    /// Its engine is away.
+    pub fn states(&self) -> std::io::Result<Vec<(String, String)>> {
+        let Some(processes) = &self.processes else { return self.engine.states(&self.id) };
+        let phones = processes.containers().into_iter();
+        Ok(phones.map(|phone| (phone.device, phone.state)).collect())
+    }
+
     /// The socket of its adb server.
     pub fn adb_socket(&self) -> PathBuf {
         self.state.join("adb.sock")
@@ -372,6 +398,13 @@ impl Drop for World {
                 if process.is("adb") && process.mentions(&socket) {
                     signal(process.pid, Signal::SIGKILL);
                 }
+            }
+            for supervisor in host.processes.iter().flat_map(Processes::supervisors) {
+                if std::thread::panicking() {
+                    eprintln!("---- left: {supervisor:?}");
+                }
+                // The phone goes with it.
+                signal(supervisor.pid, Signal::SIGKILL);
             }
             let Ok(containers) = host.engine.states(&host.id) else { continue };
             for (device, state) in containers {
