@@ -202,7 +202,7 @@ fn phones_outlive_an_agent_that_is_killed() {
 
 #[test]
 fn what_adb_meets_at_a_phone_is_named() {
-    let Some(world) = world(25) else { return };
+    let Some(world) = world(30) else { return };
     let beside = world.phone("beside");
     let witness = world.witness(&beside);
     let order = |name: &str| {
@@ -220,6 +220,7 @@ fn what_adb_meets_at_a_phone_is_named() {
     let orders: Vec<_> = faults.map(|(name, ..)| order(name)).into();
     let shy = order("adb-auth-once");
     world.completed(&shy.0);
+    println!("adb-auth-once after {:?}", began.elapsed());
     for ((saga, device), (name, rung, evidence)) in orders.iter().zip(faults) {
         let state = world.ended(saga, Duration::from_secs(120));
         let story = world.story(saga);
