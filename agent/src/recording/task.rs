@@ -20,6 +20,8 @@ use tokio::time::{Instant, timeout};
 
 /// Longest wait after failures in a row.
 const AGAIN_MOST: Duration = Duration::from_secs(5);
+/// How long an engine is waited for: one that hangs must not hold up an end that is due.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a file that cannot be fetched is tried for.
 const COLLECT_PATIENCE: Duration = Duration::from_mins(1);
 /// A file may be so many times larger than its bit rate and time say, and so many bytes more.
@@ -145,8 +147,9 @@ impl RecordingTask {
     /// How the phone is. An engine that does not answer says nothing about it.
     async fn look(&self, row: RecordingRow, device: Option<DeviceRow>) -> View {
         let mut phone = phone_state(device.as_ref());
-        let found = self.context.engine.inspect(&container_name(row.device())).await;
-        if let Ok(found) = found {
+        let name = container_name(row.device());
+        let found = timeout(ENGINE_PATIENCE, self.context.engine.inspect(&name)).await;
+        if let Ok(Ok(found)) = found {
             let container = found.filter(|found| self.context.owns(found, row.device()));
             phone = match (container.map(|container| container.state), phone) {
                 (Some(ContainerState::Running), phone) => match phone {

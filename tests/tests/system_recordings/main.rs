@@ -9,12 +9,14 @@
 //! | `scene` | ordering, waiting, looking, judging |
 //! | `life` | one recording after the other: every way to begin and to end |
 //! | `replaced` | agent, adb server, controller and broker die, and recordings go on |
+//! | `hung` | adb server, engine and phone that answer no more, while they record |
 //! | `notice` | how soon an end is known |
 //! | `crashes` | whoever is killed, every recording ends whole or with the true reason |
 //! | `cycles` | many starts and stops leave nothing behind |
 
 mod crashes;
 mod cycles;
+mod hung;
 mod life;
 mod notice;
 mod replaced;

@@ -91,10 +91,14 @@ pub fn recorders(recording: &str) -> Vec<u32> {
 
 /// `kill -9` to the adb server of the host's agent.
 pub fn kill_adb_server(world: &World) {
+    signal_adb_server(world, Signal::SIGKILL);
+}
+
+pub fn signal_adb_server(world: &World, sent: Signal) {
     let socket = format!("localfilesystem:{}", world.host().adb_socket().display());
     for process in process_table::processes() {
         if process.is("adb") && process.mentions(&socket) {
-            signal(process.pid, Signal::SIGKILL);
+            signal(process.pid, sent);
         }
     }
 }
