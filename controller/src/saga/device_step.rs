@@ -122,6 +122,10 @@ pub fn set_status(context: &mut StepContext<'_, '_>, status: Option<Status>) -> 
         }
         return Ok(());
     }
+    // A saga that ended between a stop and a start holds the right to run for nobody.
+    if device.wish == Wish::Stopped && device.current_answer() == Some(&Outcome::Reached) {
+        quota::release(context.tx, device.device_id, Some(Kind::Running))?;
+    }
     device.status = status.unwrap_or_else(|| crate::fleet::apply::status_of(&device));
     table::update(context.tx, &device, context.now)?;
     announce(context, &device, "device.status")

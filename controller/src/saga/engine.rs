@@ -20,6 +20,8 @@ use phonefleet_protocol::facts::Reason;
 use phonefleet_protocol::id::{DeviceId, SagaId};
 use phonefleet_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// How sagas retry (`[saga]` of controller.toml).
@@ -133,20 +135,42 @@ impl Engine {
 
     /// Advances a saga because something it may wait for has happened, in the same
     /// transaction. A step that this completes is followed by the beginning of the next.
+    ///
+    /// A step that cannot be run stops its saga for an operator and nothing else: what has
+    /// happened is true all the same, and stays part of the transaction.
     pub fn wake(&self, tx: &mut Tx<'_>, saga_id: &SagaId, now: Timestamp) -> Result<()> {
         let Some(saga) = table::find(tx, saga_id)? else { return Ok(()) };
         let step = saga.step_index;
         let status = saga.status;
-        if self.advance_row(tx, saga, now)? == Next::Rests {
+        if self.advance_apart(tx, saga, now)? == Next::Rests {
             return Ok(());
         }
         let Some(saga) = table::find(tx, saga_id)? else { return Ok(()) };
-        if (saga.step_index, saga.status) != (step, status) && self.advance_row(tx, saga, now)? == Next::Rests
+        if (saga.step_index, saga.status) != (step, status)
+            && self.advance_apart(tx, saga, now)? == Next::Rests
         {
             return Ok(());
         }
         tx.announce(Notice::SagaRunnable(saga_id.clone()));
         Ok(())
+    }
+
+    /// One transition, of which nothing stands if its step cannot be run: the saga then stops.
+    fn advance_apart(&self, tx: &mut Tx<'_>, saga: SagaRow, now: Timestamp) -> Result<Next> {
+        let saga_id = saga.saga_id.clone();
+        let advanced = tx.part(|tx| {
+            catch_unwind(AssertUnwindSafe(|| self.advance_row(tx, saga, now)))
+                .map_err(|panic| Broken::Panicked(panic_text(&*panic)))?
+                .map_err(Broken::Sqlite)
+        });
+        match advanced {
+            Ok(next) => Ok(next),
+            Err(Broken::Sqlite(error)) if is_transient(&error) || tx.is_autocommit() => Err(error),
+            Err(broken) => {
+                Self::stop_for_attention(tx, &saga_id, &broken.to_string(), now)?;
+                Ok(Next::Rests)
+            }
+        }
     }
 
     fn advance_row(&self, tx: &mut Tx<'_>, mut saga: SagaRow, now: Timestamp) -> Result<Next> {
@@ -381,6 +405,35 @@ impl Engine {
         }
         attention(tx, &mut saga, why.to_owned(), now).map(|_| ())
     }
+}
+
+/// Why a saga could not be advanced.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Sqlite(#[from] phonefleet_store::rusqlite::Error),
+    #[error("a step panicked: {0}")]
+    Panicked(String),
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a text".to_owned())
+}
+
+/// Whether SQLite may do later what it refuses now.
+pub(super) fn is_transient(error: &phonefleet_store::rusqlite::Error) -> bool {
+    use phonefleet_store::rusqlite::ErrorCode;
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::DiskFull
+                | ErrorCode::OutOfMemory
+                | ErrorCode::SystemIoFailure
+        )
+    )
 }
 
 fn call(

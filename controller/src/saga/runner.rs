@@ -4,7 +4,7 @@
 //! transition, until it rests; the group commit makes one fsync of what runs side by
 //! side. A saga that cannot be driven stops for an operator; the others do not notice.
 
-use super::engine::{Engine, Next};
+use super::engine::{Engine, Next, is_transient};
 use crate::store::{Store, saga as table};
 use phonefleet_protocol::id::SagaId;
 use phonefleet_protocol::time::{Clock, Timestamp};
@@ -185,19 +185,4 @@ async fn drive_until_rest(store: &Store, engine: Engine, clock: &dyn Clock, saga
 async fn pause(saga: &SagaId, error: String) {
     tracing::warn!(%saga, error, "the database refuses to move a saga; trying again");
     tokio::time::sleep(REFUSED_PAUSE).await;
-}
-
-/// Whether SQLite may do later what it refuses now.
-fn is_transient(error: &phonefleet_store::rusqlite::Error) -> bool {
-    use phonefleet_store::rusqlite::ErrorCode;
-    matches!(
-        error.sqlite_error_code(),
-        Some(
-            ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::DiskFull
-                | ErrorCode::OutOfMemory
-                | ErrorCode::SystemIoFailure
-        )
-    )
 }
