@@ -97,5 +97,6 @@ simulate: ## simulated fleets from SEEDS=1000 seeds, or the story of SEED=n made
 	$(CARGO) build --locked --profile simulation -p phonefleet-simulation
 	$(or $(CARGO_TARGET_DIR),target)/simulation/simulate $(if $(SEED),--seed $(SEED) --shrink,--seeds $(SEEDS))
 
-fuzz: ## fuzz the parsers of outside data (not there yet)
-	@echo "make fuzz: does not exist yet" >&2; exit 1
+TIME ?= 60
+fuzz: ## fuzz what reads bytes of others, TIME seconds for each target (default 60)
+	fuzz/run $(TIME)

@@ -74,6 +74,8 @@ impl ModelHost {
             container_id: None,
             reason: None,
             starts: 0,
+            boot_count: 0,
+            data_epoch: 0,
         };
         let mut phone = self.phones.get(&id).cloned().unwrap_or(Phone {
             facts: fresh,
@@ -95,6 +97,8 @@ impl ModelHost {
             answer.clone()
         } else {
             (phone.facts.generation, phone.facts.attempt) = asked;
+            phone.facts.boot_count = desired.boot_count;
+            phone.facts.data_epoch = desired.data_epoch;
             let outcome = self.act(&mut phone, desired, fault, now);
             phone.answer = Some(outcome.clone());
             outcome

@@ -33,9 +33,8 @@ impl Expected {
             Fault::Panics | Fault::Unreadable => Self::Attention,
             Fault::HangsBefore | Fault::HangsAfter => unknown,
             Fault::FailsBefore | Fault::FailsAfter if persists => Self::Attention,
-            Fault::FailsBefore | Fault::FailsAfter => Self::Fails(Cause::Failed),
             Fault::Retries(times) if times <= 3 || persists => Self::Completes,
-            Fault::Retries(_) => Self::Fails(Cause::Failed),
+            Fault::FailsBefore | Fault::FailsAfter | Fault::Retries(_) => Self::Fails(Cause::Failed),
             Fault::HostDeaf | Fault::HostMute if matches!(waits_for, Some("HOST_ANSWER" | "ACTIVE_SAGA")) => {
                 unknown
             }
@@ -44,9 +43,8 @@ impl Expected {
             _ if waits_for != Some("HOST_ANSWER") => Self::Completes,
             Fault::HostDeaf | Fault::HostMute => unknown,
             Fault::HostRefuses if persists => Self::Attention,
-            Fault::HostRefuses => Self::Fails(Cause::Failed),
             Fault::HostRetries(times) if times <= 3 || persists => Self::Completes,
-            Fault::HostRetries(_) => Self::Fails(Cause::Failed),
+            Fault::HostRefuses | Fault::HostRetries(_) => Self::Fails(Cause::Failed),
         }
     }
 }

@@ -73,6 +73,8 @@ pub fn facts(full: bool) -> DeviceFacts {
         container_id: full.then(|| "0123456789abcdef".to_owned()),
         reason: full.then(reason),
         starts: if full { 5 } else { 0 },
+        boot_count: if full { 3 } else { 0 },
+        data_epoch: if full { 4 } else { 0 },
     }
 }
 

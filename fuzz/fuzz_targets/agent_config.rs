@@ -1,0 +1,4 @@
+#![no_main]
+//! See `phonefleet_tests::fuzz::target::agent_config`.
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| phonefleet_tests::fuzz::target::agent_config(input));
