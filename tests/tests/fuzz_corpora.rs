@@ -49,12 +49,12 @@ fn changes_of_the_committed_inputs_are_read_without_harm() {
         let mut mutator = Mutator::new(seed, inputs, target.words);
         let began = Instant::now();
         let mut tried = 0_u64;
-        while began.elapsed() < time {
+        // Some on the slowest machine, too.
+        while began.elapsed() < time || tried < 20 {
             run(target, &mutator.next_input(), &format!("input {tried} of seed {seed}"));
             tried += 1;
         }
         println!("{}: {tried} inputs from seed {seed}", target.name);
-        assert!(tried > 10, "{}: only {tried} inputs in {time:?}", target.name);
     }
 }
 

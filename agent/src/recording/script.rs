@@ -202,9 +202,10 @@ pub fn sighting(lines: &[&str]) -> Sighting {
 /// An uptime that is the phone's own makes no sense beside start times, which never are.
 fn age(process: PhoneProcess, uptime: &str) -> Option<Duration> {
     let (seconds, fraction) = uptime.split_once('.')?;
-    let hundredths = seconds.parse::<u64>().ok()?.checked_mul(TICKS_PER_SECOND)?
-        + fraction.get(..2)?.parse::<u64>().ok()?;
-    Some(Duration::from_millis(hundredths.checked_sub(process.start_time)? * (1000 / TICKS_PER_SECOND)))
+    let hundredths = seconds.parse::<u64>().ok()?.checked_mul(TICKS_PER_SECOND)?;
+    let hundredths = hundredths.checked_add(fraction.get(..2)?.parse::<u64>().ok()?)?;
+    let age = hundredths.checked_sub(process.start_time)?;
+    Some(Duration::from_millis(age.checked_mul(1000 / TICKS_PER_SECOND)?))
 }
 
 /// Reads what [`list`] told.
