@@ -14,5 +14,6 @@ pub mod port;
 pub mod progress;
 pub mod recording;
 pub mod runtime;
+pub mod selftest;
 pub mod status;
 pub mod store;

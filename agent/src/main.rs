@@ -25,6 +25,7 @@ use phonefleet_agent::recording::video::HostVideos;
 use phonefleet_agent::runtime::Engine;
 use phonefleet_agent::runtime::docker::Docker;
 use phonefleet_agent::runtime::process::Processes;
+use phonefleet_agent::selftest;
 use phonefleet_agent::status::{Board, Identity, Overview, Part};
 use phonefleet_agent::store::{self, AgentStore};
 use phonefleet_link::mqtt;
@@ -82,6 +83,8 @@ enum Subject {
         #[arg(long)]
         json: bool,
     },
+    /// Checks what the agent takes for granted about Redroid, on a phone made for it.
+    Selftest(selftest::command::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -91,20 +94,26 @@ fn main() -> anyhow::Result<()> {
         print!("{}", loaded.print(UNSET));
         return Ok(());
     }
-    if let Some(subject) = arguments.command {
-        let agent = loaded.value.local_api.listen;
-        let (json, body, text) = match subject {
-            Subject::Status { json } => {
-                client::status(agent).map(|(body, status)| (json, body, status.to_string()))
-            }
-            Subject::Orphans { json } => {
-                client::orphans(agent).map(|(body, report)| (json, body, report.to_string()))
-            }
-        }?;
+    let agent = loaded.value.local_api.listen;
+    let asked = match arguments.command {
+        None => None,
+        Some(Subject::Status { json }) => {
+            Some(client::status(agent).map(|(body, status)| (json, body, status.to_string()))?)
+        }
+        Some(Subject::Orphans { json }) => {
+            Some(client::orphans(agent).map(|(body, report)| (json, body, report.to_string()))?)
+        }
+        Some(Subject::Selftest(test)) => {
+            log_to_stderr(arguments.log_json, "warn");
+            let checked = validation::check(&loaded, &Surroundings::read())?;
+            return selftest::command::main(test, &loaded.value, &checked);
+        }
+    };
+    if let Some((json, body, text)) = asked {
         print!("{}", if json { format!("{body}\n") } else { text });
         return Ok(());
     }
-    log_to_stderr(arguments.log_json);
+    log_to_stderr(arguments.log_json, "info");
     let around = Surroundings::read();
     let checked = validation::check(&loaded, &around)?;
     for warning in &checked.warnings {
@@ -121,9 +130,9 @@ fn main() -> anyhow::Result<()> {
     ended
 }
 
-fn log_to_stderr(json: bool) {
+fn log_to_stderr(json: bool, usual: &str) {
     let json = json || std::env::var("PHONEFLEET_LOG_FORMAT").is_ok_and(|format| format == "json");
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

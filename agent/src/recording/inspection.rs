@@ -50,7 +50,7 @@ pub(super) fn written_at(file: &File) -> Option<Timestamp> {
 }
 
 /// Whether it is a whole video.
-pub(super) fn examine(file: &File, bytes: u64) -> io::Result<Result<Movie, Flaw>> {
+pub(crate) fn examine(file: &File, bytes: u64) -> io::Result<Result<Movie, Flaw>> {
     let mut check = Check::new(bytes);
     loop {
         let range = match check.wants() {

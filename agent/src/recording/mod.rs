@@ -35,7 +35,7 @@ pub mod confined;
 pub mod desire;
 pub mod device;
 pub(crate) mod housekeeping;
-mod inspection;
+pub(crate) mod inspection;
 pub mod mp4;
 pub mod plan;
 pub mod script;

@@ -137,6 +137,23 @@ impl Docker {
         .await
     }
 
+    /// Sends a signal to a container's init; one that does not run is fine. Not queued
+    /// behind creations: what is killed is often what makes the engine slow.
+    pub async fn signal(&self, id: &str, signal: &str) -> Result<(), EngineError> {
+        self.call(WORK, |client| async move {
+            if let Some(container) = self.own(&client, id).await? {
+                thaw(&client, &container).await;
+            }
+            let options = query::KillContainerOptions { signal: signal.to_owned() };
+            match client.kill_container(id, Some(options)).await {
+                Ok(()) => Ok(()),
+                Err(error) if error::is_not_running(&error) => Ok(()),
+                Err(error) => Err(error::of_look(&error)),
+            }
+        })
+        .await
+    }
+
     /// Refuses to touch a container of somebody else. Gone is fine.
     async fn own(&self, client: &bollard::Docker, id: &str) -> Result<Option<Container>, EngineError> {
         let found = inspect(client, id).await?;
@@ -214,19 +231,7 @@ impl Engine for Docker {
     }
 
     async fn kill(&self, id: &str) -> Result<(), EngineError> {
-        // Not queued behind creations: what is killed is often what makes the engine slow.
-        self.call(WORK, |client| async move {
-            if let Some(container) = self.own(&client, id).await? {
-                thaw(&client, &container).await;
-            }
-            let options = query::KillContainerOptions { signal: "KILL".to_owned() };
-            match client.kill_container(id, Some(options)).await {
-                Ok(()) => Ok(()),
-                Err(error) if error::is_not_running(&error) => Ok(()),
-                Err(error) => Err(error::of_look(&error)),
-            }
-        })
-        .await
+        self.signal(id, "KILL").await
     }
 
     async fn remove(&self, id: &str) -> Result<(), EngineError> {

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`source`] | the product's Rust sources, parsed |
 //! | [`configuration`] | `docs/configuration.md`, made from the configuration structs |
+//! | [`operating`] | every state, reason, refusal and metric has its line in `docs/operating.md` and `docs/api.md` |
 
 mod configuration;
+mod operating;
 mod source;
