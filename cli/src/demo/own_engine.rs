@@ -13,7 +13,7 @@ use super::surroundings::program;
 use super::voice::Voice;
 use crate::failure::Failure;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
@@ -36,13 +36,15 @@ pub fn obstacle() -> Option<String> {
         }
     }
     // Two engines in one network take each other's bridge and addresses away.
-    bridge()
-        .exists()
-        .then(|| format!("{BRIDGE} belongs to another engine, so that none is started beside it"))
+    has_bridge().then(|| format!("{BRIDGE} belongs to another engine, so that none is started beside it"))
 }
 
-fn bridge() -> PathBuf {
-    Path::new("/sys/class/net").join(BRIDGE)
+/// As this process sees it: a mounted /sys tells of the network that it was mounted in.
+fn has_bridge() -> bool {
+    let devices = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    devices
+        .lines()
+        .any(|line| line.trim_start().strip_prefix(BRIDGE).is_some_and(|rest| rest.starts_with(':')))
 }
 
 fn cgroup() -> String {
@@ -94,13 +96,13 @@ pub async fn start(house: &mut House, voice: &mut Voice) -> Result<(EngineSocket
 
 /// Removes what an engine leaves outside its folder and namespaces; what is still there.
 pub async fn remove_traces() -> Vec<String> {
-    if bridge().exists()
+    if has_bridge()
         && let Some(ip) = program("ip")
     {
         let _ = Command::new(ip).args(["link", "delete", BRIDGE]).process_group(0).status().await;
     }
     let mut left = Vec::new();
-    if bridge().exists() {
+    if has_bridge() {
         left.push(format!("network bridge {BRIDGE}"));
     }
     // Either the one hierarchy, or one for each of several.

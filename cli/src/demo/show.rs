@@ -94,7 +94,11 @@ fn suggestions(house: &House, phones: &[phones::Phone]) -> Result<String, Failur
     line("phonefleet host list");
     line(&format!("curl -s {controller}/devices        # also /sagas /hosts /metrics /openapi.json"));
     line(&format!("curl -s {agent}/status"));
-    line("kill -9 its agent, controller or broker: the demo starts them again");
+    let (broker, server, daemon) =
+        (house.pid(Part::Broker), house.pid(Part::Controller), house.pid(Part::Agent));
+    line(&format!(
+        "kill -9 {daemon}        # the agent; also the controller {server}, the broker {broker}: the demo starts them again"
+    ));
     Ok(text)
 }
 

@@ -1,0 +1,277 @@
+//! `phonefleet demo` as a program: it shows everything, with and without an engine and on a
+//! machine with busy ports; and wherever it is interrupted, nothing of it is left.
+
+use nix::sys::signal::Signal;
+use phonefleet_tests::real::engine::Engine;
+use phonefleet_tests::real::process_table::{listening_ports, processes};
+use phonefleet_tests::real::program::{built, signal};
+use phonefleet_tests::real::until;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Demos take the first free ports: one at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Where a demo is shown, and what was there before.
+struct Stage {
+    folder: tempfile::TempDir,
+    ports: BTreeSet<u16>,
+    containers: BTreeSet<String>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Stage {
+    /// `None`, and a line that says so, outside the environment.
+    fn new() -> Option<Self> {
+        let Some(environment) = std::env::var_os("PHONEFLEET_TEST_ENVIRONMENT") else {
+            println!("skipped: run it with tests/environment/run");
+            return None;
+        };
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::Builder::new().prefix("d").tempdir_in(environment).expect("a folder");
+        for name in ["tmp", "here"] {
+            std::fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        Some(Self { folder, ports: listening_ports(), containers: containers(), _turn: turn })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A demo without a terminal, all of it below the stage's folder.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(built("phonefleet"));
+        command
+            .arg("demo")
+            .args(arguments)
+            .env("TMPDIR", self.path("tmp"))
+            .current_dir(self.path("here"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn start(&self, arguments: &[&str]) -> Demo {
+        Demo::of(self.command(arguments).spawn().expect("it starts"))
+    }
+
+    /// Nothing is there that was not there before.
+    #[track_caller]
+    fn is_clean(&self) {
+        let tmp = self.path("tmp");
+        let left: Vec<_> = std::fs::read_dir(&tmp).expect("a folder").flatten().collect();
+        assert!(left.is_empty(), "files: {left:?}");
+        let text = tmp.to_string_lossy().into_owned();
+        let left: Vec<_> = processes().into_iter().filter(|one| one.mentions(&text)).collect();
+        assert!(left.is_empty(), "processes: {left:?}");
+        assert_eq!(containers(), self.containers, "containers");
+        let left: Vec<u16> = listening_ports().difference(&self.ports).copied().collect();
+        assert!(left.is_empty(), "ports: {left:?}");
+        let own = std::process::id();
+        let left: Vec<_> = processes().into_iter().filter(|one| one.parent == own).collect();
+        assert!(left.is_empty(), "children: {left:?}");
+    }
+}
+
+fn containers() -> BTreeSet<String> {
+    let engine = Engine::of_environment().expect("an engine");
+    let list = engine.must("GET", "/containers/json?all=1", None).json();
+    let ids = list.as_array().expect("a list").iter();
+    ids.map(|one| one["Id"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// A demo that runs.
+struct Demo {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    told: String,
+}
+
+impl Demo {
+    fn of(mut child: Child) -> Self {
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        Self { child, out, told: String::new() }
+    }
+
+    /// Reads on until it has said this.
+    #[track_caller]
+    fn until_told(&mut self, part: &str) {
+        let mut line = String::new();
+        while self.out.read_line(&mut line).expect("text") > 0 {
+            self.told.push_str(&line);
+            if line.contains(part) {
+                return;
+            }
+            line.clear();
+        }
+        let mut errors = String::new();
+        let _ = self.child.stderr.take().expect("a pipe").read_to_string(&mut errors);
+        panic!("{part:?} was not said in\n{}\n{errors}", self.told);
+    }
+
+    /// Its exit code, and all that it said.
+    fn ended(mut self) -> (Option<i32>, String) {
+        self.out.read_to_string(&mut self.told).expect("text");
+        let mut errors = String::new();
+        let _ = self.child.stderr.take().expect("a pipe").read_to_string(&mut errors);
+        let status = self.child.wait().expect("it ends");
+        (status.code(), format!("{}{errors}", self.told))
+    }
+}
+
+#[track_caller]
+fn has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+#[track_caller]
+fn shown(stage: &Stage, told: &str) {
+    has(
+        told,
+        &[
+            "phone-1     +0.0s  it begins with ALLOCATE_PORTS",
+            ": the agent is dead",
+            "after its return: process ",
+            "its outbox: 0 events wait",
+            "phonefleet device explain phone-1",
+            "2 phones deleted through the API",
+            "nothing is left",
+        ],
+    );
+    let picture = std::fs::read(stage.path("here/demo-output/phone-1.png")).expect("a screenshot");
+    assert!(picture.starts_with(b"\x89PNG"), "{} bytes", picture.len());
+    let length = seconds(&stage.path("here/demo-output/phone-1.mp4"));
+    assert!(length >= 4.0, "a video of {length} s");
+}
+
+/// Length of a video, as a stranger's program tells.
+fn seconds(video: &Path) -> f64 {
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0"])
+        .arg(video)
+        .output()
+        .expect("ffprobe runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.trim().parse().unwrap_or_else(|_| panic!("{text} {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn once_with_an_engine_that_is_named_and_ports_that_are_taken() {
+    let Some(stage) = Stage::new() else { return };
+    let taken = [30_002, 30_010].map(|port| TcpListener::bind(("127.0.0.1", port)).expect("a free port"));
+    let (code, told) = stage.start(&["--once", "--phones", "1"]).ended();
+    assert_eq!(code, Some(0), "{told}");
+    has(&told, &["(DOCKER_HOST names it: unix://", "port 30002 is taken", "port 30010 is taken"]);
+    shown(&stage, &told);
+    drop(taken);
+    stage.is_clean();
+}
+
+#[test]
+fn once_without_an_engine() {
+    let Some(stage) = Stage::new() else { return };
+    // The engine of the environment is not where engines usually are, and its bridge keeps
+    // the demo from starting one of its own.
+    let child = stage.command(&["--once", "--phones", "1"]).env_remove("DOCKER_HOST").spawn();
+    let (code, told) = Demo::of(child.expect("it starts")).ended();
+    assert_eq!(code, Some(0), "{told}");
+    has(&told, &["Engine: none, phones are processes of this machine (there is no /var/run/docker.sock"]);
+    shown(&stage, &told);
+    stage.is_clean();
+}
+
+#[test]
+fn interrupted_anywhere_it_leaves_nothing() {
+    let Some(stage) = Stage::new() else { return };
+    let stages = [
+        ("Folder: ", Signal::SIGINT),
+        ("Phones: ", Signal::SIGTERM),
+        ("phone is ordered", Signal::SIGINT),
+        ("CREATE_PROVIDER_DEVICE (", Signal::SIGHUP),
+        ("START_DEVICE (", Signal::SIGINT),
+        ("is recorded", Signal::SIGTERM),
+        (": the agent is dead", Signal::SIGINT),
+        ("is there in its place", Signal::SIGINT),
+    ];
+    for (part, how) in stages {
+        let mut demo = stage.start(&["--phones", "1"]);
+        demo.until_told(part);
+        signal(demo.child.id(), how);
+        let (code, told) = demo.ended();
+        assert_eq!(code, Some(1), "after {part:?}: {told}");
+        has(&told, &[": everything is taken down", "nothing is left", "before everything was shown"]);
+        stage.is_clean();
+    }
+}
+
+#[test]
+fn it_stays_and_starts_again_what_is_killed_until_it_is_told_to_end() {
+    let Some(stage) = Stage::new() else { return };
+    let mut demo = stage.start(&["--phones", "1"]);
+    demo.until_told("Ctrl-C ends it");
+    for program in ["phonefleet-controller", "phonefleet-agent", "mosquitto"] {
+        let own = demo.child.id();
+        let of_demo = processes().into_iter().find(|one| one.parent == own && one.is(program));
+        signal(of_demo.unwrap_or_else(|| panic!("{program} is no child")).pid, Signal::SIGKILL);
+        demo.until_told("is started again");
+    }
+    signal(demo.child.id(), Signal::SIGINT);
+    let (code, told) = demo.ended();
+    assert_eq!(code, Some(0), "{told}");
+    has(&told, &["2 phones deleted through the API", "nothing is left"]);
+    stage.is_clean();
+}
+
+#[test]
+fn killed_it_takes_its_daemons_along() {
+    let Some(stage) = Stage::new() else { return };
+    let mut demo = stage.start(&["--phones", "1"]);
+    demo.until_told("Daemons: ");
+    signal(demo.child.id(), Signal::SIGKILL);
+    let _ = demo.ended();
+    let text = stage.path("tmp").to_string_lossy().into_owned();
+    until("its daemons are gone", Duration::from_secs(10), || {
+        let daemons = ["mosquitto", "phonefleet-agent", "phonefleet-controller"];
+        let left: Vec<_> = processes()
+            .into_iter()
+            .filter(|one| one.mentions(&text) && daemons.iter().any(|name| one.is(name)))
+            .collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    // Nobody was there to end the agent's adb server, and a container may be on its way.
+    for one in processes().into_iter().filter(|one| one.mentions(&text)) {
+        signal(one.pid, Signal::SIGKILL);
+    }
+    let engine = Engine::of_environment().expect("an engine");
+    for id in containers().difference(&stage.containers) {
+        engine.must("DELETE", &format!("/containers/{id}?force=1"), None);
+    }
+}
+
+#[test]
+fn an_engine_that_is_named_and_cannot_be_used_is_not_replaced() {
+    let Some(stage) = Stage::new() else { return };
+    for (given, code, parts) in [
+        (
+            "unix:///nowhere/docker.sock",
+            6,
+            ["DOCKER_HOST names an engine that does not answer", "unset DOCKER_HOST"],
+        ),
+        ("tcp://127.0.0.1:2375", 2, ["DOCKER_HOST is tcp://127.0.0.1:2375", "on the same machine"]),
+    ] {
+        let child = stage.command(&["--once"]).env("DOCKER_HOST", given).spawn().expect("it starts");
+        let (ended, told) = Demo::of(child).ended();
+        assert_eq!(ended, Some(code), "{told}");
+        has(&told, &parts);
+        stage.is_clean();
+    }
+}
