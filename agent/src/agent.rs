@@ -278,7 +278,7 @@ impl Agent {
         let Self { settings, parts, board, pulses, shared } = self;
         let settings = Arc::new(settings);
         let host = settings.container.host.clone();
-        let AgentStore { store, notices, announce } = parts.store;
+        let AgentStore { store, notices, announce, .. } = parts.store;
         let domain = Arc::new(AgentDomain::new(host.clone()));
         let opened = open(&store, &domain, &*parts.clock, &*parts.ids).await?;
         board.ready(Part::Store, "");

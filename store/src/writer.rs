@@ -12,9 +12,10 @@
 //!   daemon has to start again from the disk.
 //! * A job that panics is an error of that job.
 
+use crate::damage;
 use crate::migration::{self, OpenError, Schema};
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode};
 use std::fs::File;
 use std::future::Future;
 use std::ops::Deref;
@@ -250,6 +251,34 @@ impl<N: Send + 'static> Store<N> {
         on_commit: impl Fn(Vec<N>) + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
         let lock = migration::lock(&options.path)?;
+        Self::open_locked(options, lock, on_commit)
+    }
+
+    /// As [`Self::open`], for daemons that can do without what the database had: one that is
+    /// damaged is set aside, and a new one begins. Also returns where the damaged one is now.
+    pub fn open_or_set_aside(
+        options: &Options,
+        on_commit: impl Fn(Vec<N>) + Send + Sync + 'static,
+    ) -> Result<(Self, Option<PathBuf>), OpenError> {
+        let lock = migration::lock(&options.path)?;
+        let mut aside = None;
+        if let Some(why) = damage::damage(&options.path) {
+            let moved = damage::set_aside(&options.path);
+            let target = moved.map_err(|source| OpenError::File { path: options.path.clone(), source })?;
+            tracing::error!(
+                database = %options.path.display(), why, kept = %target.display(),
+                "the database is damaged: it is set aside, and a new one begins"
+            );
+            aside = Some(target);
+        }
+        Ok((Self::open_locked(options, lock, on_commit)?, aside))
+    }
+
+    fn open_locked(
+        options: &Options,
+        lock: File,
+        on_commit: impl Fn(Vec<N>) + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
         let synchronous = match options.mode {
             Mode::Threaded => "FULL",
             Mode::Inline { .. } => "OFF",
@@ -481,6 +510,14 @@ impl<N> Writer<N> {
             }
         }
         if let Err(error) = execute(&self.connection, "COMMIT") {
+            if error.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.connection.is_autocommit() {
+                // Known: the disk had no room for the frame that makes a commit of what is before
+                // it in the log (the unix VFS writes none behind it), and SQLite has rolled back.
+                let failure = Failure::Unavailable(error.to_string());
+                tracing::warn!(%error, "the disk is full: nothing can be written");
+                batch.drain(..).for_each(|job| job.fail(&failure));
+                return Commit::Stands;
+            }
             let failure = Failure::Unknown(error.to_string());
             tracing::error!(%error, "a commit failed");
             batch.drain(..).for_each(|job| job.fail(&failure));

@@ -23,7 +23,7 @@ use phonefleet_protocol::id::{DeviceId, RecordingId};
 use phonefleet_store::migration::Schema;
 use phonefleet_store::rusqlite::types::Type;
 use phonefleet_store::{Migration, Mode, OpenError, Options, Store, rusqlite};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
 /// Every migration of the agent's database.
@@ -69,22 +69,26 @@ pub type Tx<'a> = phonefleet_store::Tx<'a, Notice>;
 pub struct AgentStore {
     /// Handle for reading and writing; cheap to clone.
     pub store: Store<Notice>,
+    /// Where the damaged database is that this one has taken the place of.
+    pub set_aside: Option<PathBuf>,
     pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
     pub(crate) announce: mpsc::UnboundedSender<Notice>,
 }
 
-/// Opens, locks and migrates the database at `path`, whose directory must exist.
+/// Opens, locks and migrates the database at `path`, whose directory must exist. A damaged one
+/// is set aside: what was in it comes back from the engine's labels, which are parked, and from
+/// the controller, which names its devices again when it meets the new log.
 pub fn open(path: &Path, mode: Mode) -> Result<AgentStore, OpenError> {
     let (announce, notices) = mpsc::unbounded_channel();
     let sender = announce.clone();
     let options = Options { path: path.to_owned(), schema: SCHEMA, mode };
-    let store = Store::open(&options, move |committed| {
+    let (store, set_aside) = Store::open_or_set_aside(&options, move |committed| {
         for notice in committed {
             // Without an agent (a command that only looks) nobody listens.
             let _ = sender.send(notice);
         }
     })?;
-    Ok(AgentStore { store, notices, announce })
+    Ok(AgentStore { store, set_aside, notices, announce })
 }
 
 /// A column whose text is not what this program writes: the row of a newer program, or damage.

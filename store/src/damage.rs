@@ -1,0 +1,147 @@
+//! A database that is damaged is set aside, and a new one begins in its place: for daemons
+//! that can make good for all that was in it from elsewhere.
+//!
+//! Damaged is what SQLite itself says is: no database, or one whose pages do not fit together
+//! (`PRAGMA quick_check`, which reads the file once: some 100 MB a second). A database that
+//! cannot be opened for another reason is left alone: its disk may come back.
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Of the databases that were set aside, so many are kept: the newest.
+const KEPT: usize = 3;
+/// Between a database's name and the number of one that was set aside.
+const ASIDE: &str = ".damaged-";
+/// What SQLite keeps beside a database. They go first: beside a new database they would be
+/// taken for its own.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Why the database at `path` cannot be used for ever; `None` when it can, or when there is
+/// none, or when that cannot be told now.
+pub(crate) fn damage(path: &Path) -> Option<String> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let check = || -> Result<String, rusqlite::Error> {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+    };
+    match check() {
+        Ok(result) if result == "ok" => None,
+        Ok(result) => Some(result),
+        Err(error) => match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Some(error.to_string()),
+            _ => None,
+        },
+    }
+}
+
+/// Moves a database out of the way, with what lies beside it; returns where it is now.
+pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let newest = all_set_aside(path).last().and_then(|newest| number(path, newest));
+    let target = with_suffix(path, &format!("{ASIDE}{:06}", newest.unwrap_or(0) + 1));
+    for beside in BESIDE {
+        match std::fs::rename(with_suffix(path, beside), with_suffix(&target, beside)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    std::fs::rename(path, &target)?;
+    let mut kept = all_set_aside(path);
+    while kept.len() > KEPT {
+        let oldest = kept.remove(0);
+        for name in BESIDE.iter().map(|beside| with_suffix(&oldest, beside)).chain([oldest.clone()]) {
+            // Only room is at stake; the next time tries again.
+            let _ = std::fs::remove_file(name);
+        }
+    }
+    Ok(target)
+}
+
+/// Databases that were set aside in the place of the one at `path`, the oldest first.
+pub fn all_set_aside(path: &Path) -> Vec<PathBuf> {
+    let Some(folder) = path.parent() else { return Vec::new() };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<(u32, PathBuf)> =
+        entries.map(|entry| entry.path()).filter_map(|found| Some((number(path, &found)?, found))).collect();
+    found.sort();
+    found.into_iter().map(|(_, found)| found).collect()
+}
+
+/// Which of the databases set aside this is: they are numbered, because clocks are set back.
+fn number(path: &Path, found: &Path) -> Option<u32> {
+    let start = with_suffix(path, ASIDE);
+    found.to_str()?.strip_prefix(start.to_str()?)?.parse().ok()
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn database(path: &Path) {
+        let connection = Connection::open(path).unwrap();
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE t(a TEXT); CREATE INDEX i ON t(a);
+                 WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 2000)
+                 INSERT INTO t SELECT 'row ' || x FROM n;",
+            )
+            .unwrap();
+    }
+
+    #[test]
+    fn damage_is_told_from_what_may_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        assert_eq!(damage(&path), None, "there is none");
+        fs::write(&path, b"").unwrap();
+        assert_eq!(damage(&path), None, "an empty one is a new one");
+        database(&path);
+        assert_eq!(damage(&path), None);
+        let whole = fs::read(&path).unwrap();
+
+        let mut bytes = whole.clone();
+        bytes[..100].fill(0x5a);
+        fs::write(&path, &bytes).unwrap();
+        assert!(damage(&path).is_some(), "its header is gone");
+
+        let mut bytes = whole.clone();
+        let middle = bytes.len() / 2 / 4096 * 4096;
+        bytes[middle..middle + 4096].fill(0);
+        fs::write(&path, &bytes).unwrap();
+        assert!(damage(&path).is_some(), "a page of it is gone");
+
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert!(damage(&path).is_some(), "half of it is gone");
+
+        // A folder in its place is no damage of a database.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(damage(&path), None);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_kept_for_a_while_and_leaves_nothing_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        for number in 0..KEPT + 2 {
+            fs::write(&path, format!("database {number}")).unwrap();
+            fs::write(with_suffix(&path, "-wal"), "log").unwrap();
+            let target = set_aside(&path).unwrap();
+            assert_eq!(fs::read_to_string(&target).unwrap(), format!("database {number}"));
+            assert_eq!(fs::read_to_string(with_suffix(&target, "-wal")).unwrap(), "log");
+            assert!(!path.exists() && !with_suffix(&path, "-wal").exists());
+        }
+        let kept = all_set_aside(&path);
+        assert_eq!(kept.len(), KEPT);
+        assert_eq!(fs::read_to_string(&kept[0]).unwrap(), "database 2");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2 * KEPT, "with what lies beside them");
+    }
+}

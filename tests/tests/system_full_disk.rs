@@ -1,0 +1,111 @@
+//! A disk that is full, and has room again: a file system of two megabytes with a daemon's
+//! database on it. Nothing that was answered is lost, what is refused is known not to stand,
+//! and nothing has to start again.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use phonefleet_controller::store::{self, Store};
+use phonefleet_protocol::time::Timestamp;
+use phonefleet_store::{Mode, WriteError, rusqlite};
+use phonefleet_tests::real::program::run;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A small file system of its own, gone with the value.
+struct SmallDisk {
+    folder: PathBuf,
+}
+
+impl SmallDisk {
+    /// `None`, and a line that says so, outside the environment: only there, mounts are nobody else's.
+    fn mount() -> Option<Self> {
+        let Some(environment) = std::env::var_os("PHONEFLEET_TEST_ENVIRONMENT") else {
+            println!("skipped: run it with tests/environment/run");
+            return None;
+        };
+        let folder = Path::new(&environment).join(format!("small-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder.to_str().unwrap()]).unwrap();
+        Some(Self { folder })
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.folder.join("filler")).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        while file.write_all(&[0; 1]).is_ok() {}
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.folder.join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = run(["umount", "-l", self.folder.to_str().unwrap_or_default()]);
+    }
+}
+
+async fn append(store: &Store, number: u32) -> Result<(), WriteError<rusqlite::Error>> {
+    let text = format!("{number}").repeat(300);
+    store
+        .write(move |tx| {
+            store::event_outbox::append(tx, "test", &number.to_string(), "test.full", &text, Timestamp(1))
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_full_disk_is_waited_for_and_nothing_is_in_doubt() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let path = disk.folder.join("controller.db");
+    let store = store::open(&path, Mode::Threaded, Arc::new(|_| {})).unwrap();
+    let (mut stands, mut refused) = (Vec::new(), 0);
+    let mut next = 0;
+    for _ in 0..3 {
+        for full in [false, true] {
+            if full {
+                disk.fill();
+            }
+            let mut refused_now = 0;
+            for _ in 0..40 {
+                next += 1;
+                match append(&store, next).await {
+                    Ok(()) => stands.push(next.to_string()),
+                    Err(WriteError::Unavailable(why)) => {
+                        assert!(full && why.contains("full"), "{why}");
+                        refused_now += 1;
+                    }
+                    Err(other) => panic!("write {next} of a disk that is full ({full}): {other:?}"),
+                }
+            }
+            // What the log has room for may still be written; then it is over.
+            assert_eq!(refused_now > 0, full, "{refused_now} of 40 were refused");
+            refused += refused_now;
+            if full {
+                disk.empty();
+            }
+        }
+    }
+    append(&store, 0).await.unwrap();
+    stands.push("0".to_owned());
+    let column = |connection: &rusqlite::Connection| {
+        let mut rows = connection.prepare("SELECT aggregate_id FROM event_outbox ORDER BY seq")?;
+        rows.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()
+    };
+    assert_eq!(store.read(column).await.unwrap(), stands);
+    println!("{} writes stand, {refused} were refused", stands.len());
+    // And so it is for whoever opens the database next.
+    drop(store);
+    let again = loop {
+        match store::open(&path, Mode::Threaded, Arc::new(|_| {})) {
+            Ok(store) => break store,
+            Err(phonefleet_store::OpenError::InUse { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(again.read(column).await.unwrap(), stands);
+}
