@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`id`], [`time`] | the names of things, and when things happen |
 //! | [`spec`], [`desired`], [`facts`] | what a device should be, and what it is |
-//! | [`command`], [`event`] | the items that travel down and up |
+//! | [`recording`] | what a recording should be, and what it is |
+//! | [`command`], [`event`], [`item`] | what travels down and up, and its common form |
 //! | [`host`] | what a host tells of itself: report, heartbeat, presence |
 //! | [`topic`], [`limits`] | where messages go, and how large they may be |
 //! | [`stream`] | the reliable stream that carries items over an unreliable broker |

@@ -64,8 +64,7 @@ impl Resources {
 /// Bytes left for this user on the disk that holds `path`.
 fn disk_free(path: &Path) -> Option<u64> {
     let disk = nix::sys::statvfs::statvfs(path).ok()?;
-    // Both types differ between platforms.
-    #[allow(clippy::useless_conversion)]
+    #[allow(clippy::useless_conversion, reason = "both types differ between platforms")]
     let (blocks, size) = (u64::from(disk.blocks_available()), u64::from(disk.fragment_size()));
     Some(blocks.saturating_mul(size))
 }

@@ -1,3 +1,5 @@
+//! What is judged to be an orphan, and what may be done about it.
+
 use super::*;
 use crate::runtime::{ContainerState, LABEL_DEVICE};
 use crate::store::port_lease::PortKind;

@@ -1,3 +1,5 @@
+//! Whole videos, torn ones, lies and noise.
+
 use super::*;
 
 fn check(file: &[u8]) -> Result<Movie, Flaw> {

@@ -1,3 +1,5 @@
+//! What phones answer, as it is read; and the scripts in a real shell.
+
 use super::*;
 
 const FOLDER: &str = "/data/local/tmp/phonefleet/018f3b2a-0000-7000-8000-000000000001";

@@ -247,8 +247,7 @@ impl Videos for HostVideos {
                 .map_err(|error| trouble("making", &videos.folder.display(), &error))?;
             let disk = nix::sys::statvfs::statvfs(&videos.folder)
                 .map_err(|error| trouble("asking for room in", &videos.folder.display(), &error.into()))?;
-            // Both types differ between platforms.
-            #[allow(clippy::useless_conversion)]
+            #[allow(clippy::useless_conversion, reason = "both types differ between platforms")]
             let (blocks, size) = (u64::from(disk.blocks_available()), u64::from(disk.fragment_size()));
             Ok(blocks.saturating_mul(size))
         })

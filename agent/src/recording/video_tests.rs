@@ -1,3 +1,5 @@
+//! Files of phones, honest and planted, on a real disk.
+
 use super::super::inspection::hexadecimal;
 use super::super::mp4::{Flaw, Movie};
 use super::*;

@@ -83,7 +83,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "it is only read into")]
     struct Outer {
         name: String,
         #[serde(default)]

@@ -179,7 +179,7 @@ impl Engine {
         }
         let Some(definition) = self.registry.of(&saga) else {
             let why = format!(
-                "this program has no definition {} version {} with step {}; run the version that has it, or abandon",
+                "this program has no definition {} version {} with step {}; run the version that has it, or delete the device",
                 saga.saga_type, saga.version, saga.step_index
             );
             return attention(tx, &mut saga, why, now);

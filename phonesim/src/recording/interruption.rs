@@ -67,7 +67,7 @@ impl Interruption {
 
 /// A shell starts background jobs with SIGINT ignored, and an ignored signal is never heard.
 /// The real one sets a handler, whatever it inherited.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "there is no safe call that sets a disposition")]
 fn accept_again(which: Signal) -> Result<(), Errno> {
     // SAFETY: the default action is no handler: no code of this process runs in a signal's
     // context. The process has one thread and nobody else who sets dispositions.

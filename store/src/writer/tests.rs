@@ -1,3 +1,5 @@
+//! Batches, full disks, locks and migrations, on real files.
+
 use super::*;
 use crate::migration::Migration;
 use crate::stream_log::{self, EVENT_OUTBOX, Labels};

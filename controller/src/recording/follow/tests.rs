@@ -1,3 +1,5 @@
+//! The life of a row, by what its host tells; absurd claims too.
+
 use super::*;
 use phonefleet_protocol::id::{DeviceId, RecordingId};
 use phonefleet_protocol::recording::{EndCause, RecordingSpec};
