@@ -10,7 +10,7 @@ SYSTEMD := $(shell systemd-analyze --version >/dev/null 2>&1 && echo yes)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build lint test test-crates test-system test-engines test-systemd install phonesim-image bench demo docs simulate fuzz
+.PHONY: help build lint test test-crates test-simulation test-system test-engines test-systemd install phonesim-image bench demo docs simulate fuzz
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name what; do \
@@ -33,7 +33,7 @@ else
 	@echo "lint: cargo-deny is not installed; licences and sources of dependencies are NOT checked"
 endif
 
-test: install test-crates test-system ## all tests: of the crates, then of the whole system
+test: install test-crates test-simulation test-system ## all tests: of the crates, simulated, then of the whole system
 	@echo "make test: all tests passed"
 
 install: ## install the tools that the tests need and this machine lacks
@@ -94,8 +94,18 @@ demo: ## the whole product on one machine, shown and taken down (ARGS="--once --
 
 SEEDS ?= 1000
 simulate: ## simulated fleets from SEEDS=1000 seeds, or the story of SEED=n made smaller
-	$(CARGO) build --locked --profile simulation -p phonefleet-simulation
-	$(or $(CARGO_TARGET_DIR),target)/simulation/simulate $(if $(SEED),--seed $(SEED) --shrink,--seeds $(SEEDS))
+	$(SIMULATION)
+	$(SIMULATE) $(if $(SEED),--seed $(SEED) --shrink,--seeds $(SEEDS))
+
+# With faults that can be planted in the product, and that are off until asked for.
+SIMULATION := $(CARGO) build --locked --profile simulation -p phonefleet-simulation --features mutants
+SIMULATE := $(or $(CARGO_TARGET_DIR),target)/simulation/simulate
+
+test-simulation: ## seeds that failed once, three minutes of others, and every planted fault must be found
+	$(SIMULATION)
+	$(SIMULATE) --regressions
+	$(SIMULATE) --seeds 2000 --within 180
+	$(SIMULATE) --mutants --seeds 300
 
 TIME ?= 60
 fuzz: ## fuzz what reads bytes of others, TIME seconds for each target (default 60)

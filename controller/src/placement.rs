@@ -2,6 +2,7 @@
 
 use crate::store::host::Candidate;
 use phonefleet_protocol::id::HostId;
+use phonefleet_protocol::mutant::{Mutant, planted};
 use phonefleet_protocol::spec::DeviceSpec;
 
 /// Why no host takes a device.
@@ -56,7 +57,7 @@ fn refusal(candidate: &Candidate, spec: &DeviceSpec) -> Option<String> {
     let capacity = &candidate.report.capacity;
     let over =
         |most: Option<f64>, taken: f64, needed: f64| most.is_some_and(|most| taken + needed > most + 1e-9);
-    if !candidate.open {
+    if !candidate.open && !planted(Mutant::IgnoreCordon) {
         return Some("not online, cordoned or in conflict".to_owned());
     }
     if spec.image.as_ref().is_some_and(|image| !allows(candidate, image)) {

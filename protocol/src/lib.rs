@@ -8,6 +8,7 @@
 //! | [`command`], [`event`], [`item`] | what travels down and up, and its common form |
 //! | [`host`] | what a host tells of itself: report, heartbeat, presence |
 //! | [`topic`], [`limits`] | where messages go, and how large they may be |
+//! | [`mutant`] | faults planted on purpose, for the simulation |
 //! | [`stream`] | the reliable stream that carries items over an unreliable broker |
 //!
 //! Nothing here does IO, sleeps, reads a clock or draws a random number: all of
@@ -22,6 +23,7 @@ pub mod host;
 pub mod id;
 pub mod item;
 pub mod limits;
+pub mod mutant;
 pub mod recording;
 pub mod spec;
 pub mod stream;

@@ -14,6 +14,7 @@
 
 use crate::damage;
 use crate::migration::{self, OpenError, Schema};
+use phonefleet_protocol::mutant::{Mutant, planted};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 use std::fs::File;
@@ -509,7 +510,8 @@ impl<N> Writer<N> {
                 JobEnd::Fine | JobEnd::Undone => {}
             }
         }
-        if let Err(error) = execute(&self.connection, "COMMIT") {
+        let lost = planted(Mutant::LoseCommit) && self.connection.total_changes() % 23 == 7;
+        if let Err(error) = execute(&self.connection, if lost { "ROLLBACK" } else { "COMMIT" }) {
             if error.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.connection.is_autocommit() {
                 // Known: the disk had no room for the frame that makes a commit of what is before
                 // it in the log (the unix VFS writes none behind it), and SQLite has rolled back.

@@ -13,6 +13,7 @@ use crate::store::port_lease::{self, PortKind};
 use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::event::Outcome;
 use phonefleet_protocol::facts::{Phase, Reason};
+use phonefleet_protocol::mutant::{Mutant, planted};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -387,6 +388,11 @@ impl DeviceTask {
         self.disconnect(view).await;
         let removed = {
             let _turn = self.context.engine_turn().await;
+            if planted(Mutant::ReleasePortEarly) && view.row.desired.wish == Wish::Absent {
+                let device = self.device;
+                let released = self.context.write(move |tx| port_lease::release(tx, device)).await?;
+                released.into_iter().for_each(|port| self.context.ports.free(port));
+            }
             self.context.engine.remove(&container.id).await
         };
         self.memory.container_changed();

@@ -16,6 +16,7 @@ use crate::store::device::DeviceRow;
 use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::event::Outcome;
 use phonefleet_protocol::facts::{Phase, Reason};
+use phonefleet_protocol::mutant::{Mutant, planted};
 use phonefleet_protocol::time::Timestamp;
 use std::time::Duration;
 
@@ -126,7 +127,11 @@ pub fn plan(row: &DeviceRow, sight: &Sight<'_>) -> Action {
         Wish::Stopped => stand_still(row, sight),
         Wish::Running => run(row, sight),
     };
-    if holds_up(row, sight, &action) { Action::FinishRecording } else { action }
+    if holds_up(row, sight, &action) && !planted(Mutant::TearRecordings) {
+        Action::FinishRecording
+    } else {
+        action
+    }
 }
 
 /// Whether a recording has to end first.
@@ -168,7 +173,7 @@ fn go_down(row: &DeviceRow, sight: &Sight<'_>, goal: Phase) -> Action {
         return Action::Rest;
     }
     // What was never more than reserved has nothing to erase, but only its row says so.
-    if !sight.erased {
+    if !sight.erased && !planted(Mutant::KeepData) {
         return Action::EraseData;
     }
     if goal == Phase::Reserved {
@@ -281,6 +286,9 @@ fn up(row: &DeviceRow, sight: &Sight<'_>) -> Action {
     }
     if row.reason.as_ref().is_some_and(|reason| reason.code == PAUSED) {
         return Action::Report(None);
+    }
+    if planted(Mutant::RestartPhones) && !sight.verified {
+        return Action::Stop { graceful: false };
     }
     if sight.probe_due { Action::Probe } else { erase_old(row) }
 }

@@ -8,6 +8,7 @@ use crate::store::{Tx, device, device::DeviceRow, outbox, port_lease, recording}
 use phonefleet_protocol::event::{Event, Outcome};
 use phonefleet_protocol::facts::{Phase, Reason};
 use phonefleet_protocol::id::DeviceId;
+use phonefleet_protocol::mutant::{Mutant, planted};
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::rusqlite;
 
@@ -30,7 +31,8 @@ impl Question {
 
     /// The row, if this is still the question.
     pub fn row(self, tx: &mut Tx<'_>) -> Result<Option<DeviceRow>, rusqlite::Error> {
-        Ok(device::get(tx, self.device)?.filter(|row| !row.parked && Self::of(row) == self))
+        Ok(device::get(tx, self.device)?
+            .filter(|row| !row.parked && (Self::of(row) == self || planted(Mutant::IgnoreChangedMind))))
     }
 }
 
@@ -91,13 +93,18 @@ pub fn settle(
         row.applied_data_epoch = row.desired.data_epoch;
     }
     if phase == Phase::Absent {
-        released = port_lease::release(tx, row.id())?;
+        if !planted(Mutant::KeepLease) {
+            released = port_lease::release(tx, row.id())?;
+        }
         row.ports = None;
     }
     if row.answer.is_none() {
         answer(tx, row, Outcome::Reached, now)?;
     } else {
         device::put(tx, &row)?;
+        if planted(Mutant::ForgetRecovery) && phase == Phase::Running {
+            return Ok(released);
+        }
         let number = say_changed(tx, &row, now)?;
         if phase == Phase::Absent {
             device::set_answer_number(tx, row.id(), number)?;

@@ -16,6 +16,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use phonefleet_protocol::id::UserId;
+use phonefleet_protocol::mutant::{Mutant, planted};
 use phonefleet_protocol::time::Timestamp;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -130,6 +131,9 @@ impl Call {
         });
         api.write(move |tx| {
             let Some(scope) = &scope else { return act(tx, now) };
+            if planted(Mutant::IgnoreIdempotency) {
+                return act(tx, now);
+            }
             if let Some(stored) = table::find(tx, scope)? {
                 return again(stored, body_hash);
             }

@@ -13,6 +13,7 @@ use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::event::{Event, Outcome};
 use phonefleet_protocol::facts::{DeviceFacts, Phase};
 use phonefleet_protocol::id::HostId;
+use phonefleet_protocol::mutant::{Mutant, planted};
 use phonefleet_protocol::time::Timestamp;
 
 /// Largest generation that is believed: there is room to outbid it for ever.
@@ -55,7 +56,8 @@ pub fn event(
             Ok(Applied::Done)
         }
         Event::InventoryEnd {} => {
-            for mut device in unseen(tx, host)? {
+            let unseen = if planted(Mutant::IgnoreInventory) { Vec::new() } else { unseen(tx, host)? };
+            for mut device in unseen {
                 lost(engine, tx, &mut device, now)?;
             }
             recordings::inventory_end(tx, host, now)?;
@@ -104,7 +106,8 @@ fn take_facts(
             device.answered = asked;
             device.answer = Some(outcome.clone());
         }
-        if outcome == Outcome::Outdated && facts.generation >= device.generation {
+        if !planted(Mutant::NoOutbid) && outcome == Outcome::Outdated && facts.generation >= device.generation
+        {
             desire::outbid(tx, &mut device, facts.generation, now)?;
         }
     }
@@ -137,7 +140,7 @@ fn settle(
     };
     // Every other saga has reserved the right to run, or is about to give back all there is.
     let stays = active.as_ref().is_none_or(|saga| saga.saga_type == device_stop::DEFINITION.saga_type);
-    if at_rest && stays {
+    if at_rest && stays && !planted(Mutant::KeepRunningRight) {
         quota::release(tx, device.device_id, Some(Kind::Running))?;
     }
     if active.is_none() && device.deleted_at.is_none() {

@@ -16,6 +16,7 @@ use phonefleet_protocol::desired::{DesiredDevice, Wish};
 use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::item::Item;
 use phonefleet_protocol::limits::ITEM_BYTES;
+use phonefleet_protocol::mutant::{Mutant, planted};
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::stream_log::COMMAND_OUTBOX;
 
@@ -67,7 +68,7 @@ pub fn tell(tx: &mut Tx<'_>, device: &mut DeviceRow, now: Timestamp) -> Result<(
 pub fn acknowledged(tx: &mut Tx<'_>, host: &HostId, through: u64, now: Timestamp) -> Result<()> {
     for mut device in table::acknowledged(tx, host, through)? {
         device.command_seq = None;
-        if device.command_dirty {
+        if device.command_dirty && !planted(Mutant::ForgetDirty) {
             tell(tx, &mut device, now)?;
         } else {
             table::update(tx, &device, now)?;
@@ -82,7 +83,11 @@ pub fn snapshot(tx: &mut Tx<'_>, host: &HostId, now: Timestamp) -> Result<Vec<Lo
     let mut items = vec![item(&Command::SnapshotBegin {}, host.as_str())?];
     let mut chunk: Vec<DesiredDevice> = Vec::new();
     let mut size = 0;
-    for mut device in table::wanted_on(tx, host)? {
+    let mut wanted = table::wanted_on(tx, host)?;
+    if planted(Mutant::SnapshotSkips) {
+        wanted.pop();
+    }
+    for mut device in wanted {
         let desired = device.desired();
         let bytes = crate::store::json(&desired)?.len() + 1;
         // The envelope of a chunk has fewer than a hundred bytes.

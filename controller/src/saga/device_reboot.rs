@@ -4,6 +4,7 @@ use super::definition::{Definition, OnFailure, Step};
 use super::device_step::{ensure, set_status};
 use crate::recording::finalize::finalize_recordings;
 use phonefleet_protocol::desired::Wish;
+use phonefleet_protocol::mutant::{Mutant, planted};
 use std::time::Duration;
 
 /// Its name in the database and the API.
@@ -19,7 +20,11 @@ pub const DEFINITION: Definition = Definition {
         Step { name: "FINALIZE_RECORDINGS", execute: finalize_recordings, compensate: None },
         Step {
             name: "REBOOT_DEVICE",
-            execute: |context| ensure(context, Wish::Running, |device| device.boot_count += 1),
+            execute: |context| {
+                ensure(context, Wish::Running, |device| {
+                    device.boot_count += u32::from(!planted(Mutant::RebootDoesNothing))
+                })
+            },
             compensate: None,
         },
     ],

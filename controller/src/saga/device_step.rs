@@ -12,6 +12,7 @@ use crate::store::{Result, event_outbox, host};
 use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::event::Outcome;
 use phonefleet_protocol::id::DeviceId;
+use phonefleet_protocol::mutant::{Mutant, planted};
 use phonefleet_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,7 @@ pub fn ensure(
         return wait_for_host(context, &device);
     }
     match device.current_answer() {
+        None if planted(Mutant::DeletionDoesNotWait) && wish == Wish::Absent => Ok(StepOutcome::Done),
         None => wait_for_host(context, &device),
         Some(Outcome::Reached) => Ok(StepOutcome::Done),
         Some(Outcome::Failed { reason, retryable: true }) if !context.is_retry => {

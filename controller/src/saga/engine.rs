@@ -18,6 +18,7 @@ use crate::store::saga::{self as table, Cause, SagaEvent, SagaRow, SagaStatus};
 use crate::store::{Notice, Result, SagaEnd, Tx, device};
 use phonefleet_protocol::facts::Reason;
 use phonefleet_protocol::id::{DeviceId, SagaId};
+use phonefleet_protocol::mutant::{Mutant, planted};
 use phonefleet_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
@@ -316,6 +317,9 @@ impl Engine {
     /// of its own events. It is due from now on, so that no crash loses the wake. One that
     /// pauses looks after its pause anyway.
     pub fn nudge(tx: &mut Tx<'_>, saga_id: &SagaId, now: Timestamp) -> Result<()> {
+        if planted(Mutant::ForgetNudge) {
+            return Ok(());
+        }
         if table::make_due(tx, saga_id, now)? {
             tx.announce(Notice::SagaRunnable(saga_id.clone()));
         }
@@ -490,6 +494,13 @@ fn turn(
         return end(tx, definition, saga, status, now);
     }
     saga.status = SagaStatus::Compensating;
+    if planted(Mutant::SkipStepInFlight) {
+        if saga.step_index == 0 {
+            return end(tx, definition, saga, SagaStatus::Compensated, now);
+        }
+        saga.step_index -= 1;
+        definition.steps[saga.step_index as usize].name.clone_into(&mut saga.current_step);
+    }
     saga.due_at = Some(now);
     finish(tx, saga, now, "turned", Some(format!("{}: {why}", cause.name())))?;
     Ok(Next::Runnable)

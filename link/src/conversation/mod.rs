@@ -33,6 +33,7 @@ use failure::{BACK_OFF_FIRST, Failure};
 pub use handle::{ConversationHandle, ConversationStatus};
 use handle::{QUEUE_MESSAGES, Shared};
 use phonefleet_protocol::id::IdSource;
+use phonefleet_protocol::mutant::{Mutant, planted};
 use phonefleet_protocol::stream::message::Introduction;
 use phonefleet_protocol::stream::sender::Regression;
 use phonefleet_protocol::stream::{Endpoint, Epoch};
@@ -170,6 +171,9 @@ impl<N: Send + 'static, D: Domain<N>> Conversation<N, D> {
         let (now, seed) = (self.clock.now(), self.ids.random());
         let job = move |tx: &mut Tx<'_, N>| {
             begin_log(tx, &*domain, &peer, Epoch(seed), now)?;
+            if planted(Mutant::LoseCursor) {
+                tx.execute("DELETE FROM inbox_cursor", [])?;
+            }
             let mut durable = PeerTx {
                 tx,
                 domain: &*domain,

@@ -2,6 +2,7 @@
 
 use super::chain::Chain;
 use super::message::{Epoch, Frame, Position};
+use crate::mutant::{Mutant, planted};
 
 /// What to do with the items of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +36,19 @@ pub fn judge(cursor: Option<&Position>, retired: bool, frame: &Frame) -> Verdict
         return Verdict::Retired;
     }
     let through = known.map_or(0, |cursor| cursor.through);
+    if planted(Mutant::ApplyGap) && known.is_some() && frame.first > through + 1 {
+        let chain = frame.items.iter().fold(frame.chain, |chain, item| chain.then(item.get()));
+        let end = Position { epoch: frame.epoch, through: frame.last(), chain };
+        return Verdict::Apply { skip: 0, end, leaves: None };
+    }
     let expected = known.map_or_else(|| Chain::genesis(frame.epoch), |cursor| cursor.chain);
     if frame.first > through + 1 {
         return Verdict::Gap;
+    }
+    if planted(Mutant::ApplyTwice) && known.is_some() && frame.last() <= through {
+        let chain = frame.items.iter().fold(frame.chain, |chain, item| chain.then(item.get()));
+        let end = Position { epoch: frame.epoch, through: frame.last(), chain };
+        return Verdict::Apply { skip: 0, end, leaves: None };
     }
     if known.is_some() && frame.last() <= through {
         return Verdict::Duplicate;

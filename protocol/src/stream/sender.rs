@@ -7,6 +7,7 @@ use super::chain::Chain;
 use super::endpoint::ForkCause;
 use super::message::{Epoch, LogHead, Position};
 use crate::limits::FRAMES_IN_FLIGHT;
+use crate::mutant::{Mutant, planted};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -112,6 +113,10 @@ impl Sender {
     /// A frame up to `last` was handed to the link.
     pub fn sent(&mut self, now: Duration, last: u64) {
         self.next = last + 1;
+        if planted(Mutant::AcknowledgeOnPublish) {
+            self.acknowledged = last;
+            return;
+        }
         self.in_flight.push_back(last);
         if self.go_back_at.is_none() {
             self.go_back_at = Some(now + self.go_back_wait);
@@ -120,12 +125,12 @@ impl Sender {
 
     /// When silence means going back; `None` with nothing in flight.
     pub fn deadline(&self) -> Option<Duration> {
-        self.go_back_at
+        self.go_back_at.filter(|_| !planted(Mutant::NeverGoBack))
     }
 
     /// Goes back to the acknowledged item when the silence was too long.
     pub fn tick(&mut self, now: Duration) -> bool {
-        let due = self.go_back_at.is_some_and(|at| at <= now);
+        let due = self.go_back_at.is_some_and(|at| at <= now) && !planted(Mutant::NeverGoBack);
         if due {
             self.go_back_wait = (self.go_back_wait * 2).min(GO_BACK_MOST);
             self.go_back();

@@ -68,3 +68,9 @@ pub fn campaign(plan: &Campaign, templates: &Path, began: impl Fn() + Sync) -> R
     report.took = start.elapsed();
     report
 }
+
+/// Seeds that failed once, from `regressions.txt`.
+pub fn regressions() -> Vec<u64> {
+    let lines = include_str!("../regressions.txt").lines();
+    lines.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
+}

@@ -11,13 +11,14 @@
 //! |---|---|
 //! | [`scenario`] | orders and faults of one run, and how a seed draws them |
 //! | [`world`] | daemons, machines, network, users, faults |
-//! | [`watch`] | what must hold at every instant |
+//! | [`watch`], [`ports`] | what must hold at every instant |
 //! | [`observe`] | what is there in the end |
 //! | [`history`] | what users asked and were told |
 //! | [`check`] | the checkers, one file each |
 //! | [`run`] | one run, from seed to findings |
 //! | [`shrink`] | a smaller scenario that fails the same way |
 //! | [`campaign`] | many seeds, on all cores |
+//! | [`mutants`] | faults planted in the product, which must be found |
 //! | [`trace`], [`random`] | what happened, to the byte; numbers from a seed |
 //!
 //! How to add a fault, a checker or an order: `docs/reliability.md`.
@@ -25,7 +26,9 @@
 pub mod campaign;
 pub mod check;
 pub mod history;
+pub mod mutants;
 pub mod observe;
+pub mod ports;
 pub mod random;
 pub mod run;
 pub mod scenario;

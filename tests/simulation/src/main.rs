@@ -1,7 +1,9 @@
 //! `simulate`: runs seeds, tells the story of one, makes a failing one smaller.
 
 use clap::Parser;
-use phonefleet_simulation::campaign::{Campaign, Report, campaign};
+use phonefleet_protocol::mutant::Mutant;
+use phonefleet_simulation::campaign::{Campaign, Report, campaign, regressions};
+use phonefleet_simulation::mutants;
 use phonefleet_simulation::run::run;
 use phonefleet_simulation::scenario::generate::scenario;
 use phonefleet_simulation::shrink::shrink;
@@ -35,6 +37,15 @@ struct Arguments {
     /// With --seed: only these entries of its scenario, by number.
     #[arg(long, value_delimiter = ',')]
     only: Option<Vec<usize>>,
+    /// Plants this fault (builds with the feature `mutants` only).
+    #[arg(long)]
+    mutant: Option<String>,
+    /// Plants every fault, one after the other; each must be found within --seeds.
+    #[arg(long)]
+    mutants: bool,
+    /// The seeds that failed once.
+    #[arg(long)]
+    regressions: bool,
     /// Runs at a time; the number of processors.
     #[arg(long)]
     jobs: Option<usize>,
@@ -52,9 +63,22 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let mutant = match arguments.mutant.as_deref().map(mutants::find).transpose() {
+        Ok(mutant) => mutant,
+        Err(why) => {
+            eprintln!("simulate: {why}");
+            return ExitCode::from(2);
+        }
+    };
     let fine = match arguments.seed {
-        Some(seed) => one(&arguments, seed, templates.path()),
-        None => many(&arguments, templates.path()),
+        _ if arguments.mutants => {
+            mutants::hunt(arguments.from, arguments.seeds, jobs(&arguments), templates.path())
+        }
+        Some(seed) => {
+            mutants::plant(mutant);
+            one(&arguments, seed, templates.path())
+        }
+        None => many(&arguments, mutant, templates.path()),
     };
     if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -90,15 +114,23 @@ fn one(arguments: &Arguments, seed: u64, templates: &Path) -> bool {
     outcome.found.is_empty()
 }
 
-fn many(arguments: &Arguments, templates: &Path) -> bool {
-    let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
+fn jobs(arguments: &Arguments) -> usize {
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.jobs.unwrap_or_else(processors)
+}
+
+fn many(arguments: &Arguments, mutant: Option<Mutant>, templates: &Path) -> bool {
     let plan = Campaign {
-        seeds: (arguments.from..arguments.from.saturating_add(arguments.seeds)).collect(),
-        jobs: jobs.unwrap_or(1),
+        seeds: if arguments.regressions {
+            regressions()
+        } else {
+            (arguments.from..arguments.from.saturating_add(arguments.seeds)).collect()
+        },
+        jobs: jobs(arguments),
         within: arguments.within.map(Duration::from_secs),
         until_found: false,
     };
-    let report = campaign(&plan, templates, || {});
+    let report = campaign(&plan, templates, || mutants::plant(mutant));
     tell(&report);
     report.failed.is_empty()
 }

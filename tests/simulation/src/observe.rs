@@ -71,6 +71,8 @@ pub struct DeviceRow {
     pub container: Option<String>,
     /// A command is on its way.
     pub pending: bool,
+    /// Its phone was ordered with a fault.
+    pub faulty: bool,
     /// Its newest saga.
     pub saga: Option<String>,
     /// It is history.
@@ -208,7 +210,8 @@ fn controller(connection: &Connection) -> rusqlite::Result<ControllerSide> {
     let devices = all(
         connection,
         "SELECT device_id, user_id, host_id, status, generation, attempt, wish, data_epoch, phase, adb_port,
-            webrtc_port, container_id, command_seq IS NOT NULL OR command_dirty, saga_id, deleted_at IS NOT NULL
+            webrtc_port, container_id, command_seq IS NOT NULL OR command_dirty, saga_id, deleted_at IS NOT NULL,
+            instr(spec, 'phonesim_fault')
          FROM device",
         |row| {
             let device = DeviceRow {
@@ -224,6 +227,7 @@ fn controller(connection: &Connection) -> rusqlite::Result<ControllerSide> {
                 pending: row.get(12)?,
                 saga: row.get(13)?,
                 deleted: row.get(14)?,
+                faulty: row.get(15)?,
             };
             Ok((row.get(0)?, device))
         },

@@ -15,11 +15,15 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Longest that the world may take to come to rest. A clock that was set back an hour holds
-/// deadlines up for as long.
-const PATIENCE: Duration = Duration::from_secs(3 * 3600);
+/// Longest that the world may take to come to rest: more than a saga's deadline.
+const PATIENCE: Duration = Duration::from_secs(1200);
+/// The same where clocks were set: deadlines are held up for as long.
+const PATIENCE_WITH_CLOCKS: Duration = Duration::from_secs(3 * 3600);
 /// How long it must be at rest: longer than hosts and sagas look again by themselves.
 const REST: Duration = Duration::from_secs(70);
+/// How soon it must be at rest where no clock was set: repeated messages come within 30 s,
+/// conflicts end within 60 s, and a phone that dies is given up within minutes.
+const SOON: Duration = Duration::from_secs(240);
 /// Entry number of the first order that comes after all others.
 const LAST_ORDERS: usize = 1_000_000;
 
@@ -87,7 +91,7 @@ async fn play(scenario: &Scenario, templates: &Path, trace: Trace) -> Vec<String
         Err(error) => return vec![format!("no world: {error}")],
     };
     // Every host says hello before it begins.
-    if let Err(left) = rest(&world, Duration::ZERO).await {
+    if let Err(left) = rest(&world, scenario, Duration::ZERO).await {
         return vec![format!("the hosts never came: {left:?}")];
     }
     let observer = {
@@ -112,8 +116,15 @@ async fn play(scenario: &Scenario, templates: &Path, trace: Trace) -> Vec<String
     while under_way.join_next().await.is_some() {}
     world.heal();
     let mut found = Vec::new();
-    if let Err(left) = rest(&world, REST).await {
+    let healed = Instant::now();
+    if let Err(left) = rest(&world, scenario, REST).await {
         found.push(format!("liveness: never came to rest: {left:?}"));
+    }
+    // What only a saga's deadline sets going again was lost on the way.
+    let took = healed.elapsed().saturating_sub(REST);
+    world.trace.say(format_args!("at rest since {} s after all healed", took.as_secs()));
+    if took > SOON && !check::excuse::clock_jumped(scenario) {
+        found.push(format!("liveness: took {} s to come to rest", took.as_secs()));
     }
     for device in world.office.devices() {
         world.office.look(&device).await;
@@ -182,7 +193,7 @@ async fn last_orders(world: &World, scenario: &Scenario) -> Vec<String> {
     for (id, _) in living.into_iter().filter(|(_, device)| !device.deleted) {
         world.office.delete(&id).await;
     }
-    if let Err(left) = rest(world, REST).await {
+    if let Err(left) = rest(world, scenario, REST).await {
         found.push(format!("liveness: never came to rest after the deletions: {left:?}"));
     }
     found.extend(looked(world, scenario, check::at_the_end));
@@ -197,8 +208,9 @@ fn is_full(world: &World) -> bool {
 }
 
 /// Waits until nothing moves, and has not for `long`.
-async fn rest(world: &World, long: Duration) -> Result<(), Vec<String>> {
+async fn rest(world: &World, scenario: &Scenario, long: Duration) -> Result<(), Vec<String>> {
     let began = Instant::now();
+    let patience = if check::excuse::clock_jumped(scenario) { PATIENCE_WITH_CLOCKS } else { PATIENCE };
     let mut since: Option<Instant> = None;
     loop {
         let left = match restless(world) {
@@ -213,7 +225,7 @@ async fn rest(world: &World, long: Duration) -> Result<(), Vec<String>> {
             }
         } else {
             since = None;
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > patience {
                 return Err(left);
             }
         }

@@ -24,7 +24,14 @@ struct State {
     rows: BTreeMap<String, Row>,
     limits: BTreeMap<String, Limits>,
     usage: BTreeMap<String, Usage>,
-    cursors: BTreeMap<String, (i64, i64)>,
+    /// How far each epoch of each host was applied.
+    cursors: BTreeMap<(String, i64), i64>,
+    /// Hosts that have a cursor.
+    peers: BTreeSet<String>,
+    /// Devices that have a container.
+    present: BTreeSet<String>,
+    /// Devices that are history for the controller.
+    gone: BTreeSet<String>,
     /// What was counted before says nothing about now.
     fresh: bool,
     /// Engines may run what the controller has forgotten.
@@ -75,6 +82,14 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Somebody else who looks at every instant has found something.
+    pub fn accuse(&self, words: String) {
+        let mut state = self.lock();
+        if !state.forgetful {
+            state.violate(&self.trace, words);
+        }
+    }
+
     /// What was wrong so far.
     pub fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
@@ -103,16 +118,20 @@ impl Watch {
         let mut state = self.lock();
         let log = state.phones.entry(device.clone()).or_default();
         match change {
-            Change::Created => {}
+            Change::Created => _ = state.present.insert(device),
             Change::Started => {
                 log.starts += 1;
                 state.running.insert(device);
             }
-            Change::Ended(_) | Change::Removed(true) => {
+            Change::Ended(_) => {
                 log.ends += 1;
                 state.running.remove(&device);
             }
-            Change::Removed(false) => _ = state.running.remove(&device),
+            Change::Removed(ran) => {
+                log.ends += u64::from(ran);
+                state.running.remove(&device);
+                state.present.remove(&device);
+            }
         }
         state.judge(&self.trace);
     }
@@ -122,6 +141,7 @@ impl Watch {
         let mut state = self.lock();
         for device in devices {
             state.running.remove(&device.to_string());
+            state.present.remove(&device.to_string());
         }
     }
 
@@ -163,6 +183,7 @@ struct Read {
     rows: BTreeMap<String, Row>,
     limits: BTreeMap<String, Limits>,
     cursors: BTreeMap<String, (i64, i64)>,
+    gone: BTreeSet<String>,
 }
 
 fn read(connection: &Connection) -> rusqlite::Result<Read> {
@@ -184,21 +205,49 @@ fn read(connection: &Connection) -> rusqlite::Result<Read> {
         .prepare_cached("SELECT peer, epoch, through FROM inbox_cursor")?
         .query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?
         .collect::<rusqlite::Result<_>>()?;
-    Ok(Read { rows, limits, cursors })
+    let gone = connection
+        .prepare_cached("SELECT device_id FROM device WHERE deleted_at IS NOT NULL")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(Read { rows, limits, cursors, gone })
 }
 
 impl State {
     fn take(&mut self, read: Read, trace: &Trace) {
-        for (peer, (epoch, through)) in &read.cursors {
-            if let Some((before, reached)) = self.cursors.get(peer)
-                && before == epoch
-                && reached > through
+        let peers: BTreeSet<String> = read.cursors.keys().cloned().collect();
+        for (peer, (epoch, through)) in read.cursors {
+            let known = |(of, one): &&(String, i64)| *of == peer && *one != epoch;
+            if !self.forgetful
+                && !self.cursors.contains_key(&(peer.clone(), epoch))
+                && self.cursors.keys().any(|key| known(&key))
             {
+                self.violate(
+                    trace,
+                    format!("events: the log of {peer} began anew, and nothing was restored"),
+                );
+            }
+            let reached = self.cursors.entry((peer.clone(), epoch)).or_insert(through);
+            if *reached > through {
                 let words = format!("events: the cursor of {peer} went back from {reached} to {through}");
+                *reached = through;
                 self.violate(trace, words);
+            } else {
+                *reached = through;
             }
         }
-        self.cursors = read.cursors;
+        // A host that was known has no cursor any more.
+        let lost: Vec<_> = self.peers.difference(&peers).filter(|_| !self.forgetful).cloned().collect();
+        self.peers = peers;
+        for peer in lost {
+            self.violate(trace, format!("events: the cursor of {peer} is lost"));
+        }
+        let early =
+            read.gone.difference(&self.gone).filter(|id| self.present.contains(*id) && !self.forgetful);
+        let early: Vec<_> = early.cloned().collect();
+        for device in early {
+            self.violate(trace, format!("order: {device} is gone for its user, and its container is there"));
+        }
+        self.gone = read.gone;
         self.rows = read.rows;
         self.limits = read.limits;
         self.judge(trace);

@@ -1,6 +1,6 @@
 //! One seed is one run, to the byte; and some seeds, in every build.
 
-use phonefleet_simulation::campaign::{Campaign, campaign};
+use phonefleet_simulation::campaign::{Campaign, campaign, regressions};
 use phonefleet_simulation::run::run;
 use phonefleet_simulation::scenario::generate::scenario;
 use phonefleet_simulation::trace::Detail;
@@ -31,8 +31,10 @@ fn another_seed_is_another_run() {
 #[test]
 fn promises_hold_in_some_seeds() {
     let templates = world::templates().unwrap();
-    let plan = Campaign { seeds: (1..=30).collect(), jobs: 2, within: None, until_found: false };
+    let seeds: Vec<u64> = (1..=30).chain(regressions()).collect();
+    let runs = seeds.len();
+    let plan = Campaign { seeds, jobs: 2, within: None, until_found: false };
     let report = campaign(&plan, templates.path(), || {});
-    assert_eq!(report.runs, 30);
+    assert_eq!(report.runs, runs);
     assert!(report.failed.is_empty(), "{:#?}", report.failed);
 }

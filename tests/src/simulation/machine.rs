@@ -215,6 +215,15 @@ impl Machine {
         self.lock().containers.values().cloned().collect()
     }
 
+    /// Devices of a host whose containers run, and the ADB port of each.
+    pub fn running(&self, host: &str) -> Vec<(String, u16)> {
+        let state = self.lock();
+        let own = state.containers.values().filter(|phone| {
+            phone.is_running() && phone.container.labels.get(LABEL_HOST).is_some_and(|label| label == host)
+        });
+        own.filter_map(|phone| Some((phone.container.device()?.to_string(), phone.spec.adb_port))).collect()
+    }
+
     /// The container of a device.
     pub fn phone(&self, device: DeviceId) -> Option<Phone> {
         self.lock().containers.values().find(|phone| phone.container.device() == Some(device)).cloned()

@@ -75,6 +75,15 @@ fn living(id: &str, device: &DeviceRow, host: &HostSide, seen: &Observation) -> 
         found.extend(holds_its_port(id, container, port("adb")));
     }
     let epochs: Vec<_> = host.data.iter().filter(|(owner, _)| owner == id).map(|(_, epoch)| *epoch).collect();
+    let resets = seen
+        .controller
+        .sagas
+        .iter()
+        .filter(|saga| saga.device == id && saga.kind == "DEVICE_RESET" && saga.status == "COMPLETED");
+    let resets = resets.count() as u32;
+    if device.data_epoch < resets && !excuse::controller_restored(&seen.scenario) {
+        found.push(format!("{id} was reset {resets} times, and has data {}", device.data_epoch));
+    }
     let restored = excuse::touched_hosts(&seen.scenario).contains(&host.id);
     let data_fits = match row.phase.as_str() {
         "running" | "stopped" => epochs == [device.data_epoch] || (restored && epochs.len() == 1),
@@ -169,6 +178,9 @@ fn recordings(seen: &Observation) -> Vec<String> {
         if !row.over || !terminal {
             found.push(format!("a recording is not over: {row:?}"));
         }
+        if row.status == "CORRUPT" && whole_phone(&row.device, seen) {
+            found.push(format!("a recording was torn: {row:?}"));
+        }
         if row.status == "FAILED" && row.quota_bytes != 0 {
             found.push(format!("a recording without a video takes quota: {row:?}"));
         }
@@ -180,4 +192,10 @@ fn recordings(seen: &Observation) -> Vec<String> {
         );
     }
     found
+}
+
+/// Nothing but the fleet has ended this phone, or what ran on it.
+fn whole_phone(device: &str, seen: &Observation) -> bool {
+    let Some(row) = seen.controller.devices.get(device) else { return false };
+    !row.faulty && !excuse::touched_hosts(&seen.scenario).contains(&row.host)
 }

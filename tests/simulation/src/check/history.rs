@@ -22,18 +22,25 @@ pub fn check(seen: &Observation) -> Vec<String> {
     found.into_iter().map(|words| format!("history: {words}")).collect()
 }
 
+/// Once a call was accepted, its key is answered the same for ever.
 fn same_key_same_answer(history: &[Call]) -> Vec<String> {
-    let mut answers: BTreeMap<&str, &Call> = BTreeMap::new();
+    let mut accepted: BTreeMap<&str, &Call> = BTreeMap::new();
     let mut found = Vec::new();
-    for call in history.iter().filter(|call| call.accepted()) {
+    // By the time of the answer, which is the order of the history.
+    for call in history {
         let deletes = matches!(call.asked, Asked::Verb { verb: Verb::Delete, .. });
         let Some(key) = call.key.as_deref().filter(|_| !deletes) else { continue };
-        let first = *answers.entry(key).or_insert(call);
-        if let (Outcome::Answered { text: one, .. }, Outcome::Answered { text: other, .. }) =
-            (&first.outcome, &call.outcome)
+        if let Some(first) = accepted.get(key)
+            && let (Outcome::Answered { text: one, .. }, Outcome::Answered { text: other, status, .. }) =
+                (&first.outcome, &call.outcome)
+            && *status < 500
             && one != other
+            && (call.accepted() || call.invoked > first.answered)
         {
             found.push(format!("{key} was answered {one} and {other}"));
+        }
+        if call.accepted() {
+            accepted.entry(key).or_insert(call);
         }
     }
     found

@@ -36,6 +36,17 @@ pub fn check(seen: &Observation) -> Vec<String> {
         if log.starts > starts {
             found.push(format!("phones: {id} was started {} times, and {starts} were asked for", log.starts));
         }
+        let done = sagas().filter(|saga| {
+            let kinds = ["DEVICE_CREATION", "DEVICE_START", "DEVICE_REBOOT", "DEVICE_RESET"];
+            saga.status == "COMPLETED" && kinds.contains(&saga.kind.as_str())
+        });
+        let done = done.count() as u64;
+        if log.starts < done {
+            found.push(format!(
+                "phones: {id} was started {} times, and {done} sagas say they did",
+                log.starts
+            ));
+        }
         if log.ends > ends {
             found.push(format!("phones: {id} was stopped {} times, and {ends} were asked for", log.ends));
         }

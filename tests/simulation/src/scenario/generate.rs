@@ -147,9 +147,10 @@ fn fault(kind: u64, random: &mut Random, draft: &Draft) -> Option<Fault> {
     let host = random.index(draft.hosts);
     let side = side(random, draft.hosts);
     let short = random.below(20_000) + 200;
-    let long = random.pick(&[short, 40_000, 90_000]);
+    // Longer than a saga's deadline, now and then.
+    let long = random.pick(&[short, short, 40_000, 90_000, 700_000]);
     Some(match kind {
-        0 => Fault::Kill(side, random.pick(&[0, 0, 0, short, long])),
+        0 => Fault::Kill(side, random.pick(&[0, 0, 0, 0, short, long])),
         1 => Fault::CrashAt(side, random.below(40) + 1),
         2 => Fault::BrokerForgets,
         3 => Fault::BrokerAway(short, random.chance(50)),
@@ -162,7 +163,7 @@ fn fault(kind: u64, random: &mut Random, draft: &Draft) -> Option<Fault> {
             Fault::PortsStolen(host, random.pick(&[20_000, 20_001, 21_000]), random.below(4) as u16 + 1, long)
         }
         7 => Fault::DiskFull(side, short),
-        8 => Fault::EngineDown(host, short),
+        8 => Fault::EngineDown(host, long),
         9 => Fault::EngineSlow(host, random.below(3_000), long),
         10 | 11 => {
             let how =

@@ -35,10 +35,16 @@ pub struct Identity {
 }
 
 /// Runs an agent until it ends by itself, or is dropped.
-pub async fn live(life: Life, identity: Identity, network: Network, ids: Arc<SeededIds>) {
+pub async fn live(
+    life: Life,
+    identity: Identity,
+    network: Network,
+    ids: Arc<SeededIds>,
+    witness: Arc<dyn Fn() + Send + Sync>,
+) {
     let Identity { host, client, machine_id, machine } = identity;
     let crash = life.crash.clone();
-    let gate = Gate { witness: Arc::new(|| {}), crash: crash.clone() };
+    let gate = Gate { witness, crash: crash.clone() };
     let mode = Mode::Inline { gate: Some(Arc::new(gate)) };
     // The lock of the one that was killed is gone when its last task is.
     let Ok(store) = phonefleet_agent::store::open(&life.database, mode) else { return };

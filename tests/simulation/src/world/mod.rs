@@ -141,13 +141,15 @@ impl World {
 
     fn agent(&self, name: &str, identity: Arc<Mutex<Identity>>) -> Daemon {
         let database = self.directory.path().join(format!("{name}.db"));
-        let (network, ids) = (self.network.clone(), Arc::clone(&self.ids));
+        let (network, ids, watch) = (self.network.clone(), Arc::clone(&self.ids), Arc::clone(&self.watch));
         let template = self.templates.join("agent.db");
         let clock = DaemonClock::new(self.clock.clone());
         Daemon::start(name, database, clock, self.trace.clone(), move |life| {
             begin_from(&template, &life.database);
             let identity = identity.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            agent::live(life, identity, network.clone(), Arc::clone(&ids))
+            let host = identity.host.as_str();
+            let witness = crate::ports::commits_of(&watch, host, &identity.machine, &life.database);
+            agent::live(life, identity, network.clone(), Arc::clone(&ids), witness)
         })
     }
 

@@ -129,6 +129,7 @@ impl World {
                 agent.stop();
                 sleep(DEAD).await;
                 agent.erase();
+                self.watch.forget();
                 agent.release();
             }
             Fault::Twin(host, lasts) => {
@@ -178,6 +179,8 @@ impl World {
 
     /// A second agent with a host's id, on a machine of its own.
     fn twin(&self, host: usize) -> Daemon {
+        // What the twin says of its own machine is true of no other.
+        self.watch.forget();
         let id = self.sites[host].id.clone();
         let client = format!("{}-twin", host_name(host));
         let machine_id = machine_id(&format!("machine-of-{client}"));

@@ -1,0 +1,65 @@
+//! Faults planted in the product, one at a time: the checkers must find each of them.
+
+use crate::campaign::{Campaign, campaign};
+use phonefleet_protocol::mutant::Mutant;
+use std::path::Path;
+
+/// The planted fault of this name.
+///
+/// # Errors
+/// There is none, or this build has none; says which there are.
+pub fn find(name: &str) -> Result<Mutant, String> {
+    if !cfg!(feature = "mutants") {
+        return Err("this build has no planted faults; build it with the feature `mutants`".to_owned());
+    }
+    let known = Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name);
+    known.ok_or_else(|| {
+        let names: Vec<_> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+        format!("there is no planted fault {name:?}, only {}", names.join(", "))
+    })
+}
+
+/// Plants a fault in everything that runs on this thread, or none.
+#[cfg(feature = "mutants")]
+pub fn plant(mutant: Option<Mutant>) {
+    phonefleet_protocol::mutant::plant(mutant);
+}
+
+/// Plants nothing: this build cannot.
+#[cfg(not(feature = "mutants"))]
+pub fn plant(_: Option<Mutant>) {}
+
+/// Plants every fault in turn, and says which seed found it. `false` when one survived.
+pub fn hunt(from: u64, seeds: u64, jobs: usize, templates: &Path) -> bool {
+    if !cfg!(feature = "mutants") {
+        eprintln!("simulate: this build has no planted faults; build it with the feature `mutants`");
+        return false;
+    }
+    let mut survivors = Vec::new();
+    for mutant in Mutant::ALL.iter().copied() {
+        let plan = Campaign {
+            seeds: (from..from.saturating_add(seeds)).collect(),
+            jobs,
+            within: None,
+            until_found: true,
+        };
+        let report = campaign(&plan, templates, || plant(Some(mutant)));
+        let name = mutant.name();
+        match report.failed.first() {
+            Some((seed, found)) => {
+                let finding = found.first().map_or("", String::as_str);
+                println!(
+                    "{name:24} seed {seed:4}  {:.1} s  {}",
+                    report.took.as_secs_f64(),
+                    finding.get(..110).unwrap_or(finding)
+                );
+            }
+            None => {
+                println!("{name:24} SURVIVED {} seeds: {}", report.runs, mutant.words());
+                survivors.push(name);
+            }
+        }
+    }
+    println!("{} planted faults, {} survived", Mutant::ALL.len(), survivors.len());
+    survivors.is_empty()
+}
