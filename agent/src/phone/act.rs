@@ -391,7 +391,9 @@ impl DeviceTask {
             if planted(Mutant::ReleasePortEarly) && view.row.desired.wish == Wish::Absent {
                 let device = self.device;
                 let released = self.context.write(move |tx| port_lease::release(tx, device)).await?;
-                released.into_iter().for_each(|port| self.context.ports.free(port));
+                for port in released {
+                    self.context.ports.free(port);
+                }
             }
             self.context.engine.remove(&container.id).await
         };

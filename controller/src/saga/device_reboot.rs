@@ -22,7 +22,7 @@ pub const DEFINITION: Definition = Definition {
             name: "REBOOT_DEVICE",
             execute: |context| {
                 ensure(context, Wish::Running, |device| {
-                    device.boot_count += u32::from(!planted(Mutant::RebootDoesNothing))
+                    device.boot_count += u32::from(!planted(Mutant::RebootDoesNothing));
                 })
             },
             compensate: None,

@@ -22,7 +22,7 @@ pub const DEFINITION: Definition = Definition {
             name: "RESET_DATA",
             execute: |context| {
                 ensure(context, Wish::Stopped, |device| {
-                    device.data_epoch += u32::from(!planted(Mutant::ResetKeepsData))
+                    device.data_epoch += u32::from(!planted(Mutant::ResetKeepsData));
                 })
             },
             compensate: None,

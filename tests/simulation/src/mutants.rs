@@ -45,19 +45,13 @@ pub fn hunt(from: u64, seeds: u64, jobs: usize, templates: &Path) -> bool {
         };
         let report = campaign(&plan, templates, || plant(Some(mutant)));
         let name = mutant.name();
-        match report.failed.first() {
-            Some((seed, found)) => {
-                let finding = found.first().map_or("", String::as_str);
-                println!(
-                    "{name:24} seed {seed:4}  {:.1} s  {}",
-                    report.took.as_secs_f64(),
-                    finding.get(..110).unwrap_or(finding)
-                );
-            }
-            None => {
-                println!("{name:24} SURVIVED {} seeds: {}", report.runs, mutant.words());
-                survivors.push(name);
-            }
+        if let Some((seed, found)) = report.failed.first() {
+            let finding = found.first().map_or("", String::as_str);
+            let finding = finding.get(..110).unwrap_or(finding);
+            println!("{name:24} seed {seed:4}  {:.1} s  {finding}", report.took.as_secs_f64());
+        } else {
+            println!("{name:24} SURVIVED {} seeds: {}", report.runs, mutant.words());
+            survivors.push(name);
         }
     }
     println!("{} planted faults, {} survived", Mutant::ALL.len(), survivors.len());
