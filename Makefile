@@ -33,7 +33,7 @@ else
 	@echo "lint: cargo-deny is not installed; licences and sources of dependencies are NOT checked"
 endif
 
-test: install test-crates test-simulation test-system ## all tests: of the crates, simulated, then of the whole system
+test: install test-crates test-system ## all tests: of the crates, then of the whole system
 	@echo "make test: all tests passed"
 
 install: ## install the tools that the tests need and this machine lacks

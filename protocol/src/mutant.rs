@@ -41,7 +41,6 @@ mutants! {
     LoseCursor "lose-cursor" "The cursor of what was applied is lost at every start."
     LoseCommit "lose-commit" "A commit now and then fails, and the caller hears that it stands."
     AnyAnswer "any-answer" "A saga takes an answer to an older generation for its own."
-    IgnoreChangedMind "ignore-changed-mind" "An agent answers a newer question with an older result."
     KeepLease "keep-lease" "The ports of a removed device stay leased."
     ReleasePortEarly "release-port-early" "Ports are released before the container is gone."
     KeepData "keep-data" "The data of a removed device stays."
