@@ -4,14 +4,16 @@
 use super::desire;
 use crate::quota;
 use crate::recording::apply as recordings;
-use crate::saga::{Engine, device_stop};
+use crate::saga::device_step::was_told;
+use crate::saga::{Engine, device_reboot, device_reset, device_stop};
 use crate::store::device::{self as table, DeviceRow, Status};
 use crate::store::quota::Kind;
+use crate::store::saga::SagaStatus;
 use crate::store::{Result, Tx, event_outbox, host, recording, saga};
 use phonefleet_link::Applied;
 use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::event::{Event, Outcome};
-use phonefleet_protocol::facts::{DeviceFacts, Phase};
+use phonefleet_protocol::facts::{DeviceFacts, Phase, Reason};
 use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::mutant::{Mutant, planted};
 use phonefleet_protocol::time::Timestamp;
@@ -100,14 +102,19 @@ fn take_facts(
         return Ok(Applied::Refused { kind: "device".to_owned(), reason });
     }
     host::drop_stray(tx, host, device.device_id)?;
+    let asked_for = (device.boot_count, device.data_epoch);
     table::set_facts(&mut device, facts);
     if let Some((asked, outcome)) = answer {
         if asked == (device.generation, device.attempt) || asked > device.answered {
             device.answered = asked;
             device.answer = Some(outcome.clone());
         }
-        if !planted(Mutant::NoOutbid) && outcome == Outcome::Outdated && facts.generation >= device.generation
-        {
+        let ahead = outcome == Outcome::Outdated
+            && facts.generation >= device.generation
+            && !planted(Mutant::NoOutbid);
+        if ahead && is_overtaken(tx, &device, asked_for, facts)? {
+            overtaken(&mut device);
+        } else if ahead {
             desire::outbid(tx, &mut device, facts.generation, now)?;
         }
     }
@@ -119,6 +126,39 @@ fn take_facts(
     }
     settle(engine, tx, &mut device, current, now)?;
     Ok(Applied::Done)
+}
+
+/// Whether the reset or reboot that the device's saga asks for would look done to a host that
+/// has done more of them than this database, restored from a backup, knows of.
+fn is_overtaken(
+    tx: &Tx<'_>,
+    device: &DeviceRow,
+    (boot_count, data_epoch): (u32, u32),
+    facts: &DeviceFacts,
+) -> Result<bool> {
+    let Some(id) = &device.saga_id else { return Ok(false) };
+    let Some(saga) = saga::find(tx, id)? else { return Ok(false) };
+    if saga.status != SagaStatus::Running || !was_told(&saga) {
+        return Ok(false);
+    }
+    Ok(match saga.current_step.as_str() {
+        device_reset::RESET => facts.data_epoch >= data_epoch,
+        device_reboot::REBOOT => facts.boot_count >= boot_count,
+        _ => false,
+    })
+}
+
+/// Nobody can tell whether it was ordered before the backup, and is long done, or after it.
+/// Data is not erased on a guess: whoever ordered it hears so, and orders again.
+fn overtaken(device: &mut DeviceRow) {
+    let text = "the host has done resets or reboots that this controller, restored from a backup, did not know of; \
+        nothing was done: order it again";
+    device.answered = (device.generation, device.attempt);
+    device.answer = Some(Outcome::Failed { reason: Reason::new("HOST_AHEAD", text), retryable: false });
+    if device.phase == Some(Phase::Running) {
+        // It was to stop for the reset only.
+        device.wish = Wish::Running;
+    }
 }
 
 /// The rest of the world follows the facts: quota, status, and the saga that waits.

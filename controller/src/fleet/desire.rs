@@ -6,9 +6,7 @@
 //! minds changed meanwhile.
 
 use crate::recording::desire as recordings;
-use crate::saga::{device_reboot, device_reset};
 use crate::store::device::{self as table, DeviceRow};
-use crate::store::saga;
 use crate::store::{Notice, Result, Tx};
 use phonefleet_link::domain::LogItem;
 use phonefleet_protocol::command::Command;
@@ -35,17 +33,10 @@ pub fn try_again(tx: &mut Tx<'_>, device: &mut DeviceRow, now: Timestamp) -> Res
 }
 
 /// The host knows a newer generation, of a time that this database has lost: the same
-/// wish goes on above it. A reset or reboot that is under way counts on from what the host
-/// has done, or it would look done.
+/// wish goes on above it.
 pub fn outbid(tx: &mut Tx<'_>, device: &mut DeviceRow, known: u64, now: Timestamp) -> Result<()> {
     device.generation = known.saturating_add(1);
     device.attempt = 1;
-    let saga = device.saga_id.as_ref().map(|id| saga::find(tx, id)).transpose()?.flatten();
-    match saga.as_ref().map(|saga| saga.saga_type.as_str()) {
-        Some(device_reset::TYPE) => device.data_epoch += 1,
-        Some(device_reboot::TYPE) => device.boot_count += 1,
-        _ => {}
-    }
     tell(tx, device, now)
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Its name in the database and the API.
 pub const TYPE: &str = "DEVICE_REBOOT";
+/// The step that raises the boot count.
+pub const REBOOT: &str = "REBOOT_DEVICE";
 
 /// The definition.
 pub const DEFINITION: Definition = Definition {
@@ -19,7 +21,7 @@ pub const DEFINITION: Definition = Definition {
     steps: &[
         Step { name: "FINALIZE_RECORDINGS", execute: finalize_recordings, compensate: None },
         Step {
-            name: "REBOOT_DEVICE",
+            name: REBOOT,
             execute: |context| {
                 ensure(context, Wish::Running, |device| {
                     device.boot_count += u32::from(!planted(Mutant::RebootDoesNothing));

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Its name in the database and the API.
 pub const TYPE: &str = "DEVICE_RESET";
+/// The step that raises the data epoch.
+pub const RESET: &str = "RESET_DATA";
 
 /// The definition.
 pub const DEFINITION: Definition = Definition {
@@ -19,7 +21,7 @@ pub const DEFINITION: Definition = Definition {
     steps: &[
         Step { name: "FINALIZE_RECORDINGS", execute: finalize_recordings, compensate: None },
         Step {
-            name: "RESET_DATA",
+            name: RESET,
             execute: |context| {
                 ensure(context, Wish::Stopped, |device| {
                     device.data_epoch += u32::from(!planted(Mutant::ResetKeepsData));

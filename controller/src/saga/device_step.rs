@@ -7,7 +7,7 @@ use crate::quota;
 use crate::recording::finalize::device_is_gone;
 use crate::store::device::{self as table, DeviceRow, Status};
 use crate::store::quota::Kind;
-use crate::store::saga::SagaStatus;
+use crate::store::saga::{SagaRow, SagaStatus};
 use crate::store::{Result, event_outbox, host};
 use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::event::Outcome;
@@ -38,6 +38,12 @@ impl DeviceState {
     pub fn new(device_id: DeviceId) -> Self {
         Self { device_id, told: None, cancels: None, recordings_until: None }
     }
+}
+
+/// Whether the host was told the wish of the saga's present step.
+pub fn was_told(saga: &SagaRow) -> bool {
+    let state = serde_json::from_str::<DeviceState>(&saga.state);
+    state.is_ok_and(|state| state.told.as_ref() == Some(&saga.current_step))
 }
 
 /// Reads the saga's state and its device.
