@@ -46,10 +46,10 @@ REAL := --test engine --test process --test adb --test 'system_*'
 
 test-crates: build ## only the tests that need nothing but a compiler
 ifeq ($(NEXTEST),yes)
-	$(CARGO) nextest run $(EVERYTHING) -E 'not binary(/^(engine|process|adb|system_.*)$$/)'
+	$(CARGO) nextest run --no-fail-fast $(EVERYTHING) -E 'not binary(/^(engine|process|adb|system_.*)$$/)'
 	$(CARGO) test $(EVERYTHING) --doc
 else
-	$(CARGO) test $(EVERYTHING)
+	$(CARGO) test $(EVERYTHING) --no-fail-fast
 endif
 
 # Compiled outside: there is no network in the environment. The programs under test are
