@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 const KEPT: usize = 3;
 /// Between a database's name and the number of one that was set aside.
 const ASIDE: &str = ".damaged-";
-/// What SQLite keeps beside a database. They go first: beside a new database they would be
-/// taken for its own.
+/// What SQLite keeps beside a database.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Why the database at `path` cannot be used for ever; `None` when it can, or when there is
@@ -39,13 +38,12 @@ pub(crate) fn damage(path: &Path) -> Option<String> {
 pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let newest = all_set_aside(path).last().and_then(|newest| number(path, newest));
     let target = with_suffix(path, &format!("{ASIDE}{:06}", newest.unwrap_or(0) + 1));
-    for beside in BESIDE {
-        match std::fs::rename(with_suffix(path, beside), with_suffix(&target, beside)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+    for (from, to) in moves(path, &target) {
+        match std::fs::rename(&from, to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound || from == path => return Err(error),
             _ => {}
         }
     }
-    std::fs::rename(path, &target)?;
     let mut kept = all_set_aside(path);
     while kept.len() > KEPT {
         let oldest = kept.remove(0);
@@ -55,6 +53,14 @@ pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Ok(target)
+}
+
+/// What is renamed, in order: the database first. Killed after that, there is none, and SQLite
+/// deletes what lies beside one that it makes. Without its log, though, a database would be
+/// whole again, and older than what was told from it.
+fn moves(path: &Path, target: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let both = |suffix: &str| (with_suffix(path, suffix), with_suffix(target, suffix));
+    [""].into_iter().chain(BESIDE).map(both).collect()
 }
 
 /// Databases that were set aside in the place of the one at `path`, the oldest first.
@@ -125,6 +131,49 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert_eq!(damage(&path), None);
+    }
+
+    /// A whole database with a log that damages it, as a daemon leaves them that is killed.
+    fn damaged_by_its_log(path: &Path) {
+        database(path);
+        let connection = Connection::open(path).unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA writable_schema = ON;
+                 UPDATE sqlite_schema SET sql = 'CREATE INDEX ?' WHERE name = 'i';",
+            )
+            .unwrap();
+        let copies = BESIDE.map(|beside| with_suffix(path, beside)).map(|file| (fs::read(&file), file));
+        let main = fs::read(path).unwrap();
+        drop(connection);
+        fs::write(path, main).unwrap();
+        for (bytes, file) in copies {
+            if let Ok(bytes) = bytes {
+                fs::write(file, bytes).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_kill_in_between_leaves_no_older_database() {
+        for done in 0..=BESIDE.len() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a.db");
+            damaged_by_its_log(&path);
+            for (from, to) in moves(&path, &with_suffix(&path, ".damaged-000001")).into_iter().take(done) {
+                let _ = fs::rename(from, to);
+            }
+            if damage(&path).is_some() {
+                assert_eq!(done, 0, "it is set aside");
+                continue;
+            }
+            let connection = Connection::open(&path).unwrap();
+            let mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()));
+            mode.unwrap();
+            let tables: u32 =
+                connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
+            assert_eq!(tables, 0, "killed after {done} of the moves");
+        }
     }
 
     #[test]
