@@ -1,8 +1,9 @@
 //! Opens files of a phone without being led out of its data.
 //!
 //! A phone is root in its own `/data` and may put links, pipes or devices wherever a file is
-//! expected. Each part of a path is opened by itself and never followed; what is opened is
-//! taken only if it is a plain file.
+//! expected. Each part of a path is opened by itself and never followed. A file is looked at
+//! before it is opened, and only a plain one is: to open a device may already do something,
+//! such as set a watchdog going.
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
@@ -10,7 +11,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 /// An open folder of a phone.
@@ -21,12 +22,11 @@ pub struct Folder(OwnedFd);
 const FOLDER: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// A pipe or a device must not make the opener wait, either.
-const FILE: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_NOFOLLOW)
-    .union(OFlag::O_NONBLOCK)
-    .union(OFlag::O_NOCTTY)
-    .union(OFlag::O_CLOEXEC);
+/// How a thing is held without being opened, a link as the link itself.
+const HOLD: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// How a plain file is opened. A lease that the phone has on it must not make the opener wait.
+const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
 
 impl Folder {
     /// A folder of this host, of which the phone cannot make anything else.
@@ -54,8 +54,13 @@ impl Folder {
     /// # Errors
     /// `NotFound` without one; something else for what is no plain file.
     pub fn file(&self, name: &str) -> io::Result<File> {
-        let file = File::from(openat(&self.0, plain(name)?, FILE, Mode::empty())?);
-        if is_plain(&file)? { Ok(file) } else { Err(io::Error::other("it is no plain file")) }
+        let held = openat(&self.0, plain(name)?, HOLD, Mode::empty())?;
+        if !is_plain(&held)? {
+            return Err(io::Error::other("it is no plain file"));
+        }
+        // The very thing that was looked at, whatever has its name by now.
+        let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+        Ok(File::from(open(path.as_str(), FILE, Mode::empty())?))
     }
 
     /// The first bytes of a file, as printable text; nothing of what cannot be read.
@@ -119,6 +124,7 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn nothing_leads_out() {
@@ -156,6 +162,25 @@ mod tests {
             assert!(root.file(name).is_err(), "{name}");
             assert_eq!(root.words(name, 100), "");
         }
+        // Not even opened: that would let a writer in, who waits for a reader.
+        let (opened, was_opened) = std::sync::mpsc::channel();
+        let pipe = data.path().join("pipe");
+        let writer = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || {
+                let _open = fs::OpenOptions::new().write(true).open(pipe);
+                opened.send(()).unwrap();
+            }
+        });
+        let end = Instant::now() + Duration::from_millis(200);
+        while Instant::now() < end {
+            assert!(root.file("pipe").is_err());
+            assert!(was_opened.try_recv().is_err(), "it was opened");
+        }
+        while !writer.is_finished() {
+            open(&pipe, FILE, Mode::empty()).unwrap();
+        }
+        writer.join().unwrap();
         fs::write(data.path().join("words"), "ERROR:\x1b[2J\nbad\u{7}\0news\n").unwrap();
         assert_eq!(root.words("words", 100), "ERROR: [2J bad news");
         assert_eq!(root.words("words", 5), "ERROR");

@@ -97,6 +97,11 @@ pub fn look(serial: &str, folder: &str, known: Option<PhoneProcess>) -> String {
     on_phone(serial, &format!("D={folder}; {}\n{}", named(known), tell()))
 }
 
+/// Does nothing but tell whether it is that phone.
+pub fn nothing(serial: &str) -> String {
+    on_phone(serial, ":")
+}
+
 /// Waits until the process is gone, for `quarters` of a second at most, then looks.
 pub fn wait(serial: &str, folder: &str, process: PhoneProcess, quarters: u32) -> String {
     let (named, tell) = (named(Some(process)), tell());

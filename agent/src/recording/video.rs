@@ -8,15 +8,17 @@
 //!   <state_dir>/recordings/.phonefleet-host              whose videos these are
 //! ```
 //!
-//! The recorder has ended when its file is taken, and the phone's name for it is removed
-//! afterwards. A file that has other names on the phone is copied, so that nobody there can
-//! change what was hashed. (A process of the phone that holds it open still could: it is that
-//! phone's own video.)
+//! The recorder has ended when its file is taken. Once the file has its name here, the phone's
+//! is removed; what then has still another one, which somebody made on the phone, is replaced
+//! by a copy. Only then it is hashed, so that nobody there can change what was. (A process of
+//! the phone that holds it open still could: it is that phone's own video.)
 
 use super::confined::{Folder, printable};
 use super::inspection::{examine, hash, written_at};
-use super::{Collected, KeptVideo, PHONE_FOLDER, Source, VideoError, Videos};
+use super::script::{self, Answer};
+use super::{Collected, KeptVideo, PHONE_FOLDER, Phone, Source, VideoError, Videos};
 use crate::adb::Adb;
+use crate::runtime::redroid::serial;
 use async_trait::async_trait;
 use nix::errno::Errno;
 use phonefleet_protocol::id::{DeviceId, HostId, RecordingId};
@@ -39,7 +41,10 @@ const WORDS_BYTES: u64 = 400;
 /// Between two looks at a size that must not change, and how many there are at most.
 const STABLE: Duration = Duration::from_millis(20);
 const STABLE_LOOKS: u32 = 50;
-/// How long a copy over adb may take.
+/// How long a phone may take to say which it is.
+const ASK: Duration = Duration::from_secs(6);
+/// How long a copy over adb may take: one that goes on is no failure, however long failures
+/// are borne.
 const PULL: Duration = Duration::from_mins(5);
 
 /// The videos below a state directory.
@@ -133,17 +138,36 @@ impl HostVideos {
         };
         let keep = || -> io::Result<KeptVideo> {
             opened.sync_all()?;
-            let (bytes, sha256) = hash(&opened)?;
-            let movie = examine(&opened, bytes)?;
             if taken {
                 fs::rename(&part, &path)?;
             }
-            if let Some(parent) = path.parent() {
-                sync(parent)?;
-            }
-            Ok(KeptVideo { bytes, sha256, movie, written_at: written_at(&opened) })
+            sync_parent(&path)?;
+            let kept = self.part_from_phone(source, opened)?;
+            let (bytes, sha256) = hash(&kept)?;
+            let movie = examine(&kept, bytes)?;
+            Ok(KeptVideo { bytes, sha256, movie, written_at: written_at(&kept) })
         };
         keep().map(Some).map_err(|error| trouble("keeping", &path.display(), &error))
+    }
+
+    /// The kept file, once no name on the phone leads to it any more.
+    fn part_from_phone(&self, source: &Source, kept: File) -> io::Result<File> {
+        if kept.metadata()?.nlink() == 1 {
+            return Ok(kept);
+        }
+        if let Ok(Some(folder)) = self.open(source) {
+            // Where that fails there is another name, and a copy is made.
+            let _ = folder.remove(&[VIDEO]);
+        }
+        if kept.metadata()?.nlink() == 1 {
+            return Ok(kept);
+        }
+        let (part, path) = (self.part(source), self.path(source.device, source.recording));
+        remove(&part)?;
+        copy(kept, &part)?.sync_all()?;
+        fs::rename(&part, &path)?;
+        sync_parent(&path)?;
+        File::open(&path)
     }
 
     fn make_room(&self, source: &Source) -> Result<(), VideoError> {
@@ -158,16 +182,17 @@ impl HostVideos {
                 "the phone's data is not on this host, and it cannot be reached".to_owned(),
             ));
         };
+        self.is_there(phone).await?;
         let part = self.part(source);
         let remote = |name: &str| format!("{}/{name}", source.folder);
         let fetch = async |name: &str, limit: u64| {
-            let file = File::create(&part).map_err(|error| trouble("making", &part.display(), &error))?;
-            let file = tokio::fs::File::from_std(file);
+            let file = tokio::fs::File::create(&part).await;
+            let file = file.map_err(|error| trouble("making", &part.display(), &error))?;
             let pulled = self.adb.pull(phone.address, &remote(name), file, limit, PULL).await;
             pulled.map_err(|error| VideoError::Trouble(format!("copying through adb: {error}")))
         };
         let words = match fetch(WORDS, WORDS_BYTES).await? {
-            Some(_) => printable(&fs::read(&part).unwrap_or_default()),
+            Some(_) => printable(&tokio::fs::read(&part).await.unwrap_or_default()),
             None => String::new(),
         };
         let size = fetch(VIDEO, limit.saturating_add(1)).await?.unwrap_or(0);
@@ -176,6 +201,23 @@ impl HostVideos {
             return Err(VideoError::Refused(text));
         }
         Ok((size > 0, words))
+    }
+
+    /// Ports pass to other phones, and another one has no such file: that would be taken for
+    /// nothing recorded.
+    async fn is_there(&self, phone: Phone) -> Result<(), VideoError> {
+        let script = script::nothing(&serial(phone.device));
+        let asked = self.adb.shell(phone.address, &script, ASK).await;
+        let output = asked.map_err(|error| VideoError::Trouble(format!("asking through adb: {error}")))?;
+        match script::answer(&output.stdout) {
+            Answer::Told(_) => Ok(()),
+            Answer::Stranger => {
+                Err(VideoError::Trouble("another phone answers at the phone's port".to_owned()))
+            }
+            Answer::Refused | Answer::Cut => {
+                Err(VideoError::Trouble("the phone does not say which it is".to_owned()))
+            }
+        }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -300,6 +342,10 @@ fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), sync)
+}
+
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -323,7 +369,7 @@ fn stable_size(file: &File) -> io::Result<u64> {
 
 /// A second name for the file that is open; a copy where there can be none, and where the
 /// file has other names already.
-fn take_file(folder: &Folder, mut file: File, part: &Path) -> io::Result<()> {
+fn take_file(folder: &Folder, file: File, part: &Path) -> io::Result<()> {
     let about = file.metadata()?;
     if about.nlink() == 1 {
         match folder.link(VIDEO, part) {
@@ -341,10 +387,17 @@ fn take_file(folder: &Folder, mut file: File, part: &Path) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
+    copy(file, part).map(drop)
+}
+
+/// Copies the bytes that a file has now, and when it was written.
+fn copy(mut file: File, part: &Path) -> io::Result<File> {
+    let about = file.metadata()?;
     let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o640).open(part)?;
     file.seek(SeekFrom::Start(0))?;
     io::copy(&mut file.take(about.len()), &mut copy)?;
-    Ok(())
+    copy.set_modified(about.modified()?)?;
+    Ok(copy)
 }
 
 /// Another disk, or one that knows no links.

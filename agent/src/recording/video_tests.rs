@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::time::UNIX_EPOCH;
 
+/// Of the phone that answers.
+const SERIAL: &str = "018f3b2a000070008000000000000002";
+
 /// A phone whose files are these.
 struct Remote(Vec<(&'static str, Vec<u8>)>);
 
@@ -21,8 +24,10 @@ impl Adb for Remote {
         Ok(())
     }
 
-    async fn shell(&self, _: SocketAddr, _: &str, _: Duration) -> Result<ShellOutput, AdbError> {
-        Err(AdbError::Offline("no shell".to_owned()))
+    async fn shell(&self, _: SocketAddr, script: &str, _: Duration) -> Result<ShellOutput, AdbError> {
+        let own = script.contains(&format!(" = {SERIAL} "));
+        let stdout = if own { "phonefleet-end\n" } else { "phonefleet-stranger\n" };
+        Ok(ShellOutput { stdout: stdout.to_owned(), ..ShellOutput::default() })
     }
 
     async fn pull(
@@ -158,6 +163,23 @@ async fn what_a_phone_planted_is_not_taken() {
     assert_eq!(fs::read(&secret).unwrap(), whole());
 }
 
+#[test]
+fn a_name_made_on_the_phone_after_the_look_does_not_lead_to_the_video() {
+    let scene = Scene::here();
+    let (file, other) = (scene.folder().join(VIDEO), scene.folder().join("other"));
+    fs::write(&file, whole()).unwrap();
+    scene.videos.make_room(&scene.source).unwrap();
+    let (taken, _) = scene.videos.take(&scene.source, LIMIT).unwrap();
+    fs::hard_link(&file, &other).unwrap();
+    let video = scene.videos.keep(&scene.source, taken).unwrap();
+    fs::write(&other, "changed").unwrap();
+    assert_eq!(fs::read(scene.kept()).unwrap(), whole());
+    assert_eq!(video.as_ref().unwrap().sha256, sha256(&whole()));
+    // Killed before it was noted: it is as it was kept.
+    let (taken, _) = scene.videos.take(&scene.source, LIMIT).unwrap();
+    assert_eq!(scene.videos.keep(&scene.source, taken).unwrap(), video);
+}
+
 #[tokio::test]
 async fn without_the_phones_data_on_this_host_adb_fetches_it() {
     let mut scene = Scene::with(vec![(VIDEO, whole()), (WORDS, b"words".to_vec())]);
@@ -167,6 +189,11 @@ async fn without_the_phones_data_on_this_host_adb_fetches_it() {
     let collected = scene.collect().await.unwrap();
     assert_eq!(collected.words, "words");
     assert_eq!(collected.video.unwrap().movie, Ok(Movie { duration_ms: 2500 }));
+    // Another phone at the port has no such file; that says nothing about this one's.
+    let mut other = Scene::with(Vec::new());
+    let device: DeviceId = "018f3b2a-0000-7000-8000-0000000000ff".parse().unwrap();
+    other.source.phone = Some(super::super::Phone { device, address });
+    assert!(matches!(other.collect().await, Err(VideoError::Trouble(_))));
     let mut large = Scene::with(vec![(VIDEO, vec![1; LIMIT as usize + 1])]);
     large.source.phone = scene.source.phone;
     assert!(matches!(large.collect().await, Err(VideoError::Refused(_))));
