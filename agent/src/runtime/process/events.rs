@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// Between two looks that nothing gave reason for.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -125,11 +125,36 @@ impl Watcher {
         }
         let ends = self.ends.clone();
         tokio::spawn(async move {
-            // Without that right, the look now and then finds it.
             if let Err(error) = kernel::ended(process).await {
+                // The look now and then finds it; what fails at once is not tried again at once.
                 tracing::debug!(pid = process.pid, %error, "cannot be waited for");
+                sleep(LOOK_EVERY).await;
             }
             let _ = ends.send(process);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::timeout;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_cannot_be_waited_for_is_not_told_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ends, mut ended) = mpsc::unbounded_channel();
+        let mut watcher = Watcher {
+            records: Records::new(folder.path()),
+            host: "h1".parse().unwrap(),
+            seen: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            ends,
+        };
+        // No process has this number, so that asking for it fails.
+        let nobody = ProcessId { pid: 0, start_time: 1 };
+        watcher.wait_for(nobody);
+        assert!(timeout(LOOK_EVERY / 2, ended.recv()).await.is_err());
+        assert_eq!(timeout(LOOK_EVERY, ended.recv()).await.unwrap(), Some(nobody));
     }
 }
