@@ -43,7 +43,7 @@ pub const UNSET: &[(&str, &str)] = &[
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Name of this host in the fleet: 1 to 63 of a-z, 0-9 and `-`, and nobody else's. Has to be given.
+    /// Name of this host in the fleet: 1 to 63 of a-z, 0-9 and `-`, not `selftest-` first, and nobody else's. Has to be given.
     pub host_id: String,
     /// Database, sockets, videos and the phones' data. Absolute, short (a socket below it has at most 107 bytes), without `:` and `,`; made with mode 0700.
     pub state_dir: PathBuf,

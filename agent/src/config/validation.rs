@@ -88,6 +88,14 @@ pub fn check(loaded: &Loaded<Config>, around: &Surroundings) -> Result<Checked, 
     if let Err(error) = &host {
         fault("host_id", format!("{error}"));
     }
+    if config.host_id.starts_with(crate::selftest::HOST_PREFIX) {
+        let text = format!(
+            "{:?} is as self-tests name their containers' host: choose one without {:?} at its start",
+            config.host_id,
+            crate::selftest::HOST_PREFIX
+        );
+        fault("host_id", text);
+    }
     state_dir(&config.state_dir, &mut fault);
     mqtt(config, &mut fault);
     let socket = runtime(config, around, &mut fault);

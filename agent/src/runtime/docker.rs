@@ -71,6 +71,24 @@ impl Docker {
         }
     }
 
+    /// Where on this host a container's `/data` is; `None` without one, or without a container.
+    ///
+    /// # Errors
+    /// As of every look.
+    pub async fn data_folder(&self, id: &str) -> Result<Option<PathBuf>, EngineError> {
+        self.call(LOOK, |client| async move {
+            let found = match client.inspect_container(id, None).await {
+                Ok(found) => found,
+                Err(error) if error::status(&error) == Some(404) => return Ok(None),
+                Err(error) => return Err(error::of_look(&error)),
+            };
+            let mounts = found.mounts.unwrap_or_default();
+            let data = mounts.into_iter().find(|mount| mount.destination.as_deref() == Some("/data"));
+            Ok(data.and_then(|mount| mount.source).map(PathBuf::from))
+        })
+        .await
+    }
+
     async fn client(&self) -> Result<bollard::Docker, EngineError> {
         let mut client = self.client.lock().await;
         if let Some(client) = &*client {

@@ -40,6 +40,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 use subject::Subject;
 
+/// How the host begins that a test's containers belong to; no agent's host id may.
+pub const HOST_PREFIX: &str = "selftest-";
+
 /// What is tested, and how.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -1,6 +1,6 @@
 //! Removes everything that a self-test makes, of this one or of one that was killed.
 
-use super::{Options, SelfTestError};
+use super::{HOST_PREFIX, Options, SelfTestError};
 use crate::adb::server;
 use crate::host::process;
 use crate::runtime::Engine;
@@ -20,7 +20,7 @@ pub(super) fn folder(options: &Options) -> PathBuf {
 /// The host that its containers belong to: not this one, so that no agent takes them for
 /// phones.
 pub(super) fn host(host: &HostId) -> Result<HostId, SelfTestError> {
-    let name: String = format!("selftest-{host}").chars().take(63).collect();
+    let name: String = format!("{HOST_PREFIX}{host}").chars().take(63).collect();
     name.parse().map_err(|error| SelfTestError::Invalid(format!("{name}: {error}")))
 }
 
@@ -45,11 +45,19 @@ pub(super) async fn sweep(options: &Options) -> Vec<String> {
     left
 }
 
+/// Those whose data is below the test's own folder: the label alone, which is cut to the
+/// length of a host id, may be another test's of the same engine.
 async fn containers(options: &Options) -> Result<(), SelfTestError> {
-    let host = host(&options.host)?;
+    let (host, folder) = (host(&options.host)?, folder(options));
     let docker = Docker::new(&options.engine_socket, host.clone());
     for container in docker.list(&host).await? {
-        docker.remove(&container.id).await?;
+        match docker.data_folder(&container.id).await? {
+            Some(data) if data.starts_with(&folder) => docker.remove(&container.id).await?,
+            Some(data) => {
+                tracing::warn!(container = container.name, data = %data.display(), "another self-test's; it stays");
+            }
+            None => {}
+        }
     }
     Ok(())
 }

@@ -36,6 +36,7 @@ fn each_fault_names_its_key_and_line() {
     for (text, key, words) in [
         ("", "host_id (default)", "host id must be 1 to 63 of a-z, 0-9 and -"),
         ("host_id = \"H 1\"", "host_id (FILE:1)", "host id must be"),
+        ("host_id = \"selftest-h1\"", "host_id (FILE:1)", "choose one without"),
         ("state_dir = \"var\"", "state_dir", "absolute"),
         ("mqtt.url = \"broker:1883\"", "mqtt.url", "mqtt://host:port"),
         ("mqtt.url = \"mqtt://u:p@h\"", "mqtt.url", "set mqtt.username"),
