@@ -185,14 +185,14 @@ async fn without_the_phones_data_on_this_host_adb_fetches_it() {
     let mut scene = Scene::with(vec![(VIDEO, whole()), (WORDS, b"words".to_vec())]);
     assert!(matches!(scene.collect().await, Err(VideoError::Trouble(_))));
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    scene.source.phone = Some(super::super::Phone { device: scene.source.device, address });
+    scene.source.phone = Some(Phone { device: scene.source.device, address });
     let collected = scene.collect().await.unwrap();
     assert_eq!(collected.words, "words");
     assert_eq!(collected.video.unwrap().movie, Ok(Movie { duration_ms: 2500 }));
     // Another phone at the port has no such file; that says nothing about this one's.
     let mut other = Scene::with(Vec::new());
     let device: DeviceId = "018f3b2a-0000-7000-8000-0000000000ff".parse().unwrap();
-    other.source.phone = Some(super::super::Phone { device, address });
+    other.source.phone = Some(Phone { device, address });
     assert!(matches!(other.collect().await, Err(VideoError::Trouble(_))));
     let mut large = Scene::with(vec![(VIDEO, vec![1; LIMIT as usize + 1])]);
     large.source.phone = scene.source.phone;
