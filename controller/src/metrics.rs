@@ -1,13 +1,17 @@
 //! Numbers for Prometheus.
 //!
 //! Counters and histograms follow the notices of commits, so that nothing is counted that
-//! does not stand. Gauges are read from the database when they are asked for.
+//! does not stand. Gauges are read from the database when they are asked for. Those of sagas
+//! and recordings are in files of their own.
+
+mod recordings;
+mod sagas;
 
 use crate::fleet::presence::HostStatus;
 use crate::fleet::router::Refusals;
 use crate::saga::REGISTRY;
 use crate::store::device::Status;
-use crate::store::{Notice, RecordingEnd, recording};
+use crate::store::{Notice, recording};
 use axum::http::{Method, StatusCode};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -16,34 +20,18 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use recordings::RecordingNumbers;
+use sagas::SagaNumbers;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-/// How sagas end.
-const RESULTS: [&str; 4] = ["completed", "failed", "timeout", "cancelled"];
-/// Bounds of saga durations, seconds: from a stop on an idle host to the longest deadline.
-const SAGA_SECONDS: [f64; 16] =
-    [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 600.0, 1200.0, 3600.0];
-/// Bounds of video lengths, seconds: up to the longest recording.
-const RECORDING_SECONDS: [f64; 9] = [1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 170.0, 180.0];
 /// Bounds of call durations, seconds: the aim is 0.01 for an order.
 const CALL_SECONDS: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 30.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabel {
     status: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StepLabel {
-    step: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EndLabel {
-    status: &'static str,
-    cause: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,16 +47,6 @@ struct VersionLabel {
 }
 
 type Number = Gauge<i64>;
-
-/// The numbers of one type of saga.
-struct SagaNumbers {
-    ended: Family<StatusLabel, Counter>,
-    duration: Histogram,
-    retries: Family<StepLabel, Counter>,
-    compensations: Family<StepLabel, Counter>,
-    in_progress: Number,
-    attention: Number,
-}
 
 /// What is read from the database for one answer.
 #[derive(Clone, Debug, Default)]
@@ -211,114 +189,21 @@ impl Default for Metrics {
     }
 }
 
-/// The numbers of recordings.
-struct RecordingNumbers {
-    active: Number,
-    orphans: Number,
-    ended: Family<EndLabel, Counter>,
-    duration: Histogram,
-}
-
-impl RecordingNumbers {
-    fn new(registry: &mut Registry) -> Self {
-        let numbers = Self {
-            active: Gauge::default(),
-            orphans: Gauge::default(),
-            ended: Family::default(),
-            duration: Histogram::new(RECORDING_SECONDS),
-        };
-        // Every usual series is there from the start, so that rates see the first event.
-        for (status, cause) in [("FINAL", "STOPPED"), ("FINAL", "TIME_LIMIT"), ("FAILED", "NONE")] {
-            _ = numbers.ended.get_or_create_owned(&EndLabel { status, cause });
-        }
-        registry.register("recordings_active", "Recordings that have not ended", numbers.active.clone());
-        registry.register(
-            "recordings_orphans",
-            "Recorder processes that hosts found without a row and ended, since their agents began",
-            numbers.orphans.clone(),
-        );
-        registry.register("recordings_ended", "Recordings that ended, by how and why", numbers.ended.clone());
-        registry.register_with_unit(
-            "recordings_duration",
-            "Length of whole videos",
-            Unit::Seconds,
-            numbers.duration.clone(),
-        );
-        numbers
-    }
-
-    fn count(&self, end: &RecordingEnd) {
-        self.ended.get_or_create(&EndLabel { status: end.status, cause: end.cause }).inc();
-        if let Some(millis) = end.duration_ms {
-            self.duration.observe(Duration::from_millis(millis).as_secs_f64());
-        }
-    }
-}
-
-impl SagaNumbers {
-    fn new(registry: &mut Registry, saga_type: &str, steps: &[&str]) -> Self {
-        let numbers = Self {
-            ended: Family::default(),
-            duration: Histogram::new(SAGA_SECONDS),
-            retries: Family::default(),
-            compensations: Family::default(),
-            in_progress: Gauge::default(),
-            attention: Gauge::default(),
-        };
-        // Every series is there from the start, so that rates see the first event.
-        for status in RESULTS {
-            _ = numbers.ended.get_or_create_owned(&StatusLabel { status: status.to_owned() });
-        }
-        for step in steps {
-            let label = StepLabel { step: (*step).to_owned() };
-            _ = numbers.retries.get_or_create_owned(&label);
-            _ = numbers.compensations.get_or_create_owned(&label);
-        }
-        let name = format!("saga_{}", saga_type.to_ascii_lowercase());
-        registry.register(name.as_str(), "Sagas that ended, by how", numbers.ended.clone());
-        registry.register_with_unit(
-            format!("{name}_duration"),
-            "Time from start to end",
-            Unit::Seconds,
-            numbers.duration.clone(),
-        );
-        registry.register(format!("{name}_retries"), "Retries, by step", numbers.retries.clone());
-        registry.register(
-            format!("{name}_compensate"),
-            "Steps that were undone",
-            numbers.compensations.clone(),
-        );
-        registry.register(
-            format!("{name}_in_progress"),
-            "Sagas that go forward or back",
-            numbers.in_progress.clone(),
-        );
-        registry.register(
-            format!("{name}_needs_attention"),
-            "Sagas that wait for an operator",
-            numbers.attention.clone(),
-        );
-        numbers
-    }
-}
-
 impl Metrics {
     /// Counts what a commit announced.
     pub fn on_notice(&self, notice: &Notice) {
         match notice {
             Notice::SagaEnded(end) => {
                 if let Some(numbers) = self.sagas.get(end.saga_type.as_str()) {
-                    numbers.ended.get_or_create(&StatusLabel { status: end.result.to_owned() }).inc();
-                    numbers.duration.observe(Duration::from_millis(end.duration_ms).as_secs_f64());
+                    numbers.ended(end);
                 }
             }
             Notice::SagaStep { saga_type, step, compensated } => {
                 if let Some(numbers) = self.sagas.get(saga_type) {
-                    let family = if *compensated { &numbers.compensations } else { &numbers.retries };
-                    family.get_or_create(&StepLabel { step: (*step).to_owned() }).inc();
+                    numbers.again(step, *compensated);
                 }
             }
-            Notice::RecordingEnded(end) => self.recordings.count(end),
+            Notice::RecordingEnded(end) => self.recordings.ended(end),
             Notice::Commands(_) | Notice::SagaRunnable(_) | Notice::SagaDue(_) => {}
         }
     }
@@ -343,14 +228,7 @@ impl Metrics {
             set(&self.hosts, status, snapshot.hosts.get(status).copied().unwrap_or(0));
         }
         for (saga_type, numbers) in &self.sagas {
-            let count = |attention: bool| {
-                let rows = snapshot.sagas.iter().filter(|(name, status, _)| {
-                    name == saga_type && (status == "NEEDS_ATTENTION") == attention
-                });
-                rows.map(|(_, _, count)| *count as i64).sum()
-            };
-            numbers.in_progress.set(count(false));
-            numbers.attention.set(count(true));
+            numbers.fill(saga_type, snapshot);
         }
         self.commands_pending.set(snapshot.commands_pending as i64);
         self.oldest_command.set(snapshot.oldest_command.as_secs_f64());
@@ -359,8 +237,7 @@ impl Metrics {
         self.messages_ignored.set(snapshot.refusals.ignored as i64);
         self.messages_dropped.set(snapshot.refusals.dropped as i64);
         self.hellos_refused.set(snapshot.refusals.unwelcome as i64);
-        self.recordings.active.set(snapshot.recordings.active as i64);
-        self.recordings.orphans.set(snapshot.recordings.orphans as i64);
+        self.recordings.fill(&snapshot.recordings);
         self.link_up.set(i64::from(snapshot.link_up));
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
@@ -375,7 +252,7 @@ fn set(family: &Family<StatusLabel, Number>, status: &str, count: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::SagaEnd;
+    use crate::store::{RecordingEnd, SagaEnd};
 
     #[test]
     fn notices_become_numbers() {

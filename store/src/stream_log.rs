@@ -6,7 +6,7 @@
 //! chunks; the chain before the oldest kept row stays in `stream_log`, so that the row
 //! behind it can still be proven.
 
-use phonefleet_protocol::stream::endpoint::LogRead;
+use phonefleet_protocol::stream::durable::LogRead;
 use phonefleet_protocol::stream::{Chain, Epoch, LogHead, Position};
 use phonefleet_protocol::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};

@@ -2,6 +2,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
+//! | [`database_copy`] | backups of a daemon at rest |
 //! | [`fleet`] | controller and agents in one thread, on virtual time |
 //! | [`fuzz`] | whatever reads bytes of others, as functions from bytes |
 //! | [`golden`] | texts that an earlier release may have stored or sent |
@@ -9,6 +10,7 @@
 //! | [`saga_kit`] | faults at each step of each saga, against a host that is a table |
 //! | [`simulation`] | simulated engine, adb, kernel, clock and ids, for fleets in memory |
 
+pub mod database_copy;
 pub mod fleet;
 pub mod fuzz;
 pub mod golden;

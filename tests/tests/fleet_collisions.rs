@@ -11,8 +11,8 @@ use phonefleet_protocol::event::Event;
 use phonefleet_protocol::facts::{DeviceFacts, Phase};
 use phonefleet_protocol::id::{DeviceId, SystemIds};
 use phonefleet_protocol::time::Timestamp;
+use phonefleet_tests::database_copy::DatabaseCopy;
 use phonefleet_tests::fleet::{Fleet, spec};
-use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -192,27 +192,6 @@ async fn a_device_that_is_long_gone_is_not_deleted_again() {
     assert_eq!(fleet.device(id).await.status, Status::Deleted);
 }
 
-/// Files of a database at rest.
-fn backup(database: &std::path::Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
-    ["db", "db-wal"]
-        .map(|extension| database.with_extension(extension))
-        .map(|path| {
-            let content = std::fs::read(&path).ok();
-            (path, content)
-        })
-        .to_vec()
-}
-
-/// Puts them back.
-fn restore(saved: Vec<(PathBuf, Option<Vec<u8>>)>) {
-    for (path, content) in saved {
-        match content {
-            Some(content) => std::fs::write(path, content).expect("the copy is put back"),
-            None => _ = std::fs::remove_file(path),
-        }
-    }
-}
-
 /// The controller comes back from a backup that knows fewer resets and reboots than the host
 /// has done: once its host was heard, the next ones are done all the same.
 #[tokio::test(start_paused = true)]
@@ -224,7 +203,7 @@ async fn a_restored_controller_resets_and_reboots_anew() {
         sleep(Duration::from_secs(5)).await;
         fleet.controller.stop();
         sleep(Duration::from_secs(1)).await;
-        let saved = backup(&fleet.controller.database);
+        let saved = DatabaseCopy::of(&fleet.controller.database);
         fleet.controller.release();
         for verb in [Verb::Reset, Verb::Reboot, Verb::Reset, Verb::Reboot] {
             let order = fleet.verb(id, verb).await;
@@ -239,7 +218,7 @@ async fn a_restored_controller_resets_and_reboots_anew() {
         assert_eq!(before.0, Some(2));
         fleet.controller.stop();
         sleep(Duration::from_secs(1)).await;
-        restore(saved);
+        saved.put_back();
         fleet.controller.release();
         sleep(Duration::from_secs(30)).await;
         let known = fleet.device(id).await;
@@ -356,12 +335,12 @@ async fn a_restored_host_is_told_again_of_what_was_removed() {
     sleep(Duration::from_secs(5)).await;
     host.agent.stop();
     sleep(Duration::from_secs(1)).await;
-    let saved = backup(&host.agent.database);
+    let saved = DatabaseCopy::of(&host.agent.database);
     host.agent.release();
     delete(&fleet, id).await;
     host.agent.stop();
     sleep(Duration::from_secs(1)).await;
-    restore(saved);
+    saved.put_back();
     assert_eq!(host.agent.count("SELECT count(*) FROM port_lease WHERE state = 'LEASED'"), 2);
     host.agent.release();
     sleep(Duration::from_secs(60)).await;

@@ -10,8 +10,8 @@ use phonefleet_link::memory::Fate;
 use phonefleet_protocol::id::{DeviceId, RecordingId};
 use phonefleet_protocol::recording::{EndCause, RecordingSpec};
 use phonefleet_store::WriteError;
+use phonefleet_tests::database_copy::DatabaseCopy;
 use phonefleet_tests::fleet::{Daemon, Fleet, spec};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -402,24 +402,6 @@ async fn a_forgotten_host_ends_its_recordings_here() {
     assert_eq!(camera.row(id).await, row, "what the host says later changes nothing");
 }
 
-fn files(database: &Path) -> [PathBuf; 2] {
-    ["db", "db-wal"].map(|extension| database.with_extension(extension))
-}
-
-/// Files of a database at rest.
-fn backup(database: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
-    files(database).into_iter().map(|path| (path.clone(), std::fs::read(&path).ok())).collect()
-}
-
-fn restore(saved: Vec<(PathBuf, Option<Vec<u8>>)>) {
-    for (path, content) in saved {
-        match content {
-            Some(content) => std::fs::write(path, content).expect("the copy is put back"),
-            None => _ = std::fs::remove_file(path),
-        }
-    }
-}
-
 /// The agent's database is lost while it records: the recorder is ended as one without a
 /// row, and the controller learns that nobody knows the recording any more.
 #[tokio::test(start_paused = true)]
@@ -431,8 +413,8 @@ async fn a_host_that_was_emptied_has_lost_its_recordings() {
     let host = &fleet.hosts[0];
     host.agent.stop();
     sleep(Duration::from_secs(1)).await;
-    for path in files(&host.agent.database) {
-        let _ = std::fs::remove_file(path);
+    for extension in ["db", "db-wal"] {
+        let _ = std::fs::remove_file(host.agent.database.with_extension(extension));
     }
     host.agent.release();
     let row = camera.over(id).await;
@@ -454,7 +436,7 @@ async fn a_restored_controller_learns_what_became_of_recordings() {
         }
         fleet.controller.stop();
         sleep(Duration::from_secs(1)).await;
-        let saved = backup(&fleet.controller.database);
+        let saved = DatabaseCopy::of(&fleet.controller.database);
         fleet.controller.release();
         let id = match id {
             Some(id) => id,
@@ -465,7 +447,7 @@ async fn a_restored_controller_learns_what_became_of_recordings() {
         sleep(Duration::from_secs(60)).await;
         fleet.controller.stop();
         sleep(Duration::from_secs(1)).await;
-        restore(saved);
+        saved.put_back();
         fleet.controller.release();
         fleet
             .until("the recording is known", || async {

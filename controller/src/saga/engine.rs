@@ -11,7 +11,11 @@
 //!
 //! Each call runs one step function, so that each step is a commit of its own. An event
 //! that completes a step also begins the next one, so that event, advance and next
-//! command are rows of one commit.
+//! command are rows of one commit. What others do to a saga is in `verbs`.
+
+mod verbs;
+
+pub use verbs::VerbError;
 
 use super::definition::{Definition, OnFailure, Registry, StepContext, StepFunction, StepOutcome};
 use crate::store::saga::{self as table, Cause, SagaEvent, SagaRow, SagaStatus};
@@ -65,20 +69,6 @@ pub enum Next {
     Runnable,
     /// It waits, pauses, or has ended.
     Rests,
-}
-
-/// Why an operator's verb was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum VerbError {
-    /// There is no such saga.
-    #[error("there is no saga of this id")]
-    NotFound,
-    /// It cannot be done in this status.
-    #[error("a saga that is {0} cannot be {1}")]
-    Status(&'static str, &'static str),
-    /// SQLite refuses.
-    #[error(transparent)]
-    Sqlite(#[from] phonefleet_store::rusqlite::Error),
 }
 
 impl Engine {
@@ -295,24 +285,6 @@ impl Engine {
         turn(tx, definition, saga, Cause::Failed, why.to_string(), now)
     }
 
-    /// Turns a running saga round because somebody asked for it. Others are left alone.
-    pub fn cancel(&self, tx: &mut Tx<'_>, saga_id: &SagaId, why: &str, now: Timestamp) -> Result<()> {
-        let Some(mut saga) = table::find(tx, saga_id)? else { return Ok(()) };
-        match (saga.status, self.registry.of(&saga)) {
-            (SagaStatus::Running, Some(definition)) => {
-                let next = turn(tx, definition, &mut saga, Cause::Cancelled, why.to_owned(), now)?;
-                if next == Next::Runnable {
-                    tx.announce(Notice::SagaRunnable(saga_id.clone()));
-                }
-            }
-            (SagaStatus::Running, None) | (SagaStatus::NeedsAttention, _) => {
-                Self::supersede(tx, &mut saga, why, now)?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// Lets a saga look again, because something that it may wait for has happened outside
     /// of its own events. It is due from now on, so that no crash loses the wake. One that
     /// pauses looks after its pause anyway.
@@ -324,80 +296,6 @@ impl Engine {
             tx.announce(Notice::SagaRunnable(saga_id.clone()));
         }
         Ok(())
-    }
-
-    /// Another saga of the device takes over from one that cannot go on.
-    pub fn supersede(tx: &mut Tx<'_>, saga: &mut SagaRow, why: &str, now: Timestamp) -> Result<()> {
-        saga.status = SagaStatus::Abandoned;
-        saga.cause = Some(Cause::Cancelled);
-        saga.ended_at = Some(now);
-        saga.due_at = None;
-        announce_end(tx, saga, "cancelled", now);
-        finish(tx, saga, now, "ended", Some(format!("ABANDONED: {why}"))).map(|_| ())
-    }
-
-    /// An operator lets a saga that needs attention go on where it stopped.
-    pub fn resume(
-        &self,
-        tx: &mut Tx<'_>,
-        saga_id: &SagaId,
-        now: Timestamp,
-    ) -> std::result::Result<(), VerbError> {
-        let mut saga = table::find(tx, saga_id)?.ok_or(VerbError::NotFound)?;
-        match saga.status {
-            SagaStatus::NeedsAttention => {
-                saga.status = saga.resume_status.take().unwrap_or(SagaStatus::Running);
-                // Try again, do not only look: the answer that stopped it still stands.
-                saga.retry_at = Some(now);
-                // The way forward gets its whole time again: the operator said go.
-                if let (SagaStatus::Running, Some(definition)) = (saga.status, self.registry.of(&saga)) {
-                    saga.timeout_at = definition.timeout.map(|timeout| now.after(timeout));
-                }
-            }
-            // Ends a pause, and looks again at what it waits for.
-            SagaStatus::Running | SagaStatus::Compensating => {}
-            status => return Err(VerbError::Status(status.name(), "resumed")),
-        }
-        saga.retry_count = 0;
-        saga.retry_at = saga.retry_at.map(|_| now);
-        saga.due_at = Some(now);
-        finish(tx, &mut saga, now, "resumed", None)?;
-        tx.announce(Notice::SagaRunnable(saga_id.clone()));
-        Ok(())
-    }
-
-    /// An operator turns a saga round.
-    pub fn compensate(
-        &self,
-        tx: &mut Tx<'_>,
-        saga_id: &SagaId,
-        now: Timestamp,
-    ) -> std::result::Result<(), VerbError> {
-        let mut saga = table::find(tx, saga_id)?.ok_or(VerbError::NotFound)?;
-        if saga.status == SagaStatus::NeedsAttention && saga.resume_status == Some(SagaStatus::Compensating) {
-            // It was on its way back already.
-            return self.resume(tx, saga_id, now);
-        }
-        let definition = self.registry.of(&saga);
-        match (saga.status, definition) {
-            (SagaStatus::Running | SagaStatus::NeedsAttention, Some(definition))
-                if definition.can_compensate() =>
-            {
-                saga.status = SagaStatus::Running;
-                saga.resume_status = None;
-                turn(
-                    tx,
-                    definition,
-                    &mut saga,
-                    Cause::Cancelled,
-                    "an operator asked for it".to_owned(),
-                    now,
-                )?;
-                tx.announce(Notice::SagaRunnable(saga_id.clone()));
-                Ok(())
-            }
-            (status, _) => Err(VerbError::Status(status.name(), "compensated")),
-        }
     }
 
     /// A step function panicked, or its rows cannot be read: the saga stops for an

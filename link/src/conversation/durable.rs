@@ -2,7 +2,7 @@
 
 use crate::domain::{Applied, Domain};
 use phonefleet_protocol::limits::shorten;
-use phonefleet_protocol::stream::endpoint::{Admission, Durable, ForkCause, LogRead};
+use phonefleet_protocol::stream::durable::{Admission, Durable, ForkCause, LogRead};
 use phonefleet_protocol::stream::{Chain, Epoch, Hello, LogHead, Position};
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::rusqlite::{self, ErrorCode};

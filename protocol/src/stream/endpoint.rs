@@ -7,6 +7,7 @@
 //! called after the commit: nothing is acknowledged before the disk has it.
 
 use super::chain::Chain;
+use super::durable::{Admission, Durable, ForkCause, LogRead};
 use super::message::{Epoch, Frame, Hello, Introduction, LogHead, Message, PROTOCOL, Position};
 use super::receiver::{Verdict, judge};
 use super::sender::{CursorMeaning, CursorSource, GO_BACK_FIRST, GO_BACK_MOST, Regression, Sender};
@@ -14,36 +15,6 @@ use crate::limits::{FRAME_BYTES, FRAME_ITEMS};
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::time::Duration;
-
-/// Why a log no longer fits what the other end has of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForkCause {
-    /// The other end has more than the log: this database was restored.
-    BeyondEnd,
-    /// Other items under the same numbers: this database was restored or cloned.
-    OtherHistory,
-    /// The other end needs rows that are no longer kept.
-    TooOld,
-    /// The other end does not know this epoch and its first rows are gone.
-    ReceiverForgot,
-    /// The other end was restored, and only the newest wishes count.
-    ReceiverWentBack,
-    /// The other end has left this epoch for good.
-    Refused,
-}
-
-/// What the daemon says to a peer's hello.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Items may flow.
-    Welcome,
-    /// No items flow until another hello; the text says why.
-    Refused(String),
-    /// Whoever speaks can never be the peer: it names another host or fleet, or speaks
-    /// another protocol. A peer that is welcome stays so, or one such message, of anybody,
-    /// would cut it off; otherwise it is refused.
-    Stranger(String),
-}
 
 /// Something that the daemon should log, count, or act on.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,49 +37,6 @@ pub enum Notice {
     },
     /// Items up to this number are durable at the peer.
     Acknowledged(u64),
-}
-
-/// Reading of the own log; also outside of transactions, but then within one consistent
-/// view of the database for each [`Endpoint::poll`].
-pub trait LogRead {
-    /// What the database says when it fails.
-    type Error;
-
-    /// The log as it stands.
-    fn head(&mut self) -> Result<LogHead, Self::Error>;
-
-    /// The chain after item `number`, `None` when it is not kept. That of `oldest - 1` always is.
-    fn chain_at(&mut self, number: u64) -> Result<Option<Chain>, Self::Error>;
-
-    /// Items behind number `after`, in order, at most so many, and of at most so many bytes
-    /// together (but one at least).
-    fn page(&mut self, after: u64, items: usize, bytes: usize) -> Result<Vec<Box<RawValue>>, Self::Error>;
-}
-
-/// The database of one end, inside one transaction.
-pub trait Durable: LogRead {
-    /// How far the peer's log is applied.
-    fn cursor(&mut self) -> Result<Option<Position>, Self::Error>;
-
-    /// Whether the peer's `epoch` was left for good.
-    fn is_retired(&mut self, epoch: Epoch) -> Result<bool, Self::Error>;
-
-    /// Applies one item of the peer. An item that the domain refuses is put aside here;
-    /// an error means that nothing of this transaction stands.
-    fn apply(&mut self, epoch: Epoch, number: u64, item: &RawValue) -> Result<(), Self::Error>;
-
-    /// Stores the cursor, and that `leaves` was left for good.
-    fn set_cursor(&mut self, cursor: Position, leaves: Option<Epoch>) -> Result<(), Self::Error>;
-
-    /// The peer has everything up to this number: only rows up to it may be freed. Lower than
-    /// before when the peer was restored: what it is sent again must be kept again.
-    fn acknowledged(&mut self, through: u64) -> Result<(), Self::Error>;
-
-    /// Gives up the log's epoch and opens a new one that begins with a snapshot.
-    fn fork(&mut self, cause: ForkCause) -> Result<LogHead, Self::Error>;
-
-    /// The peer introduces itself: may items flow?
-    fn admit(&mut self, hello: &Hello) -> Result<Admission, Self::Error>;
 }
 
 /// Shortest time between two hellos of one connection: however many clones there are on

@@ -13,7 +13,7 @@
 //! * [`message`]: what is on the wire. * [`chain`]: the rolling hash that tells the
 //!   real log from a restored or cloned one. * [`sender`]: window, go-back, what an
 //!   acknowledgement means. * [`receiver`]: what a frame means. * [`endpoint`]: both of
-//!   them and the hello, over a [`endpoint::Durable`] that the daemon's database implements.
+//!   them and the hello, over a [`Durable`] that the daemon's database implements.
 //!
 //! Everything is synchronous; time is a monotonic `Duration` passed in, so that a wall
 //! clock that is set back stalls nothing.
@@ -27,11 +27,13 @@
 //!   items are a snapshot of all it knows, and goes on.
 
 pub mod chain;
+pub mod durable;
 pub mod endpoint;
 pub mod message;
 pub mod receiver;
 pub mod sender;
 
 pub use chain::Chain;
-pub use endpoint::{Admission, Durable, Endpoint, ForkCause, Notice};
+pub use durable::{Admission, Durable, ForkCause};
+pub use endpoint::{Endpoint, Notice};
 pub use message::{Epoch, Frame, Hello, LogHead, Message, Position};

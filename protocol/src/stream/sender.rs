@@ -4,7 +4,7 @@
 //! learns the acknowledged number from the other end's hello.
 
 use super::chain::Chain;
-use super::endpoint::ForkCause;
+use super::durable::ForkCause;
 use super::message::{Epoch, LogHead, Position};
 use crate::limits::FRAMES_IN_FLIGHT;
 use crate::mutant::{Mutant, planted};

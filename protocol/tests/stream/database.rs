@@ -8,7 +8,7 @@
 use crate::channel::Side;
 use crate::model::{Item, State, View, set, snapshot};
 use crate::planted::Fault;
-use phonefleet_protocol::stream::endpoint::LogRead;
+use phonefleet_protocol::stream::durable::LogRead;
 use phonefleet_protocol::stream::{Admission, Chain, Durable, Epoch, ForkCause, Hello, LogHead, Position};
 use serde_json::value::RawValue;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};

@@ -3,7 +3,7 @@
 
 use crate::database::Transaction;
 use crate::properties::{history, run};
-use phonefleet_protocol::stream::endpoint::LogRead;
+use phonefleet_protocol::stream::durable::LogRead;
 use phonefleet_protocol::stream::receiver::{Verdict, judge};
 use phonefleet_protocol::stream::{Durable, Endpoint, Frame, Message, Position};
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};

@@ -1,6 +1,6 @@
 //! Hellos of somebody who can never be the peer, while the peer is there and while it is not.
 
-use phonefleet_protocol::stream::endpoint::LogRead;
+use phonefleet_protocol::stream::durable::LogRead;
 use phonefleet_protocol::stream::message::{Introduction, PROTOCOL, Versions};
 use phonefleet_protocol::stream::sender::Regression;
 use phonefleet_protocol::stream::{
