@@ -45,6 +45,11 @@ pub const SCHEMA: Schema = Schema {
             name: "0003_recording.sql",
             sql: include_str!("../../../migrations/agent/0003_recording.sql"),
         },
+        Migration {
+            number: 4,
+            name: "0004_recording_open.sql",
+            sql: include_str!("../../../migrations/agent/0004_recording_open.sql"),
+        },
     ],
 };
 

@@ -137,7 +137,13 @@ const COLUMNS: &str = "recording_id, device_id, wish, not_after, spec, phase, fo
     launched_at, boot_mark, pid, start_time, signal, signalled_at, end_cause, ending_since, ended_at, \
     duration_ms, bytes, sha256, reason_code, reason_detail, finished_at";
 
+// Word for word the conditions of partial indexes.
 const ACTIVE: &str = "phase IN ('starting', 'recording', 'stopping')";
+const UNTOLD: &str = "told = 0";
+
+fn listed(condition: &str) -> String {
+    format!("SELECT {COLUMNS} FROM recording WHERE {condition} ORDER BY recording_id")
+}
 
 /// The row of one recording.
 pub fn get(connection: &Connection, recording: RecordingId) -> Result<Option<RecordingRow>, rusqlite::Error> {
@@ -157,18 +163,12 @@ pub fn active_of(connection: &Connection, device: DeviceId) -> Result<Option<Rec
 
 /// Every recording that is not over.
 pub fn active(connection: &Connection) -> Result<Vec<RecordingRow>, rusqlite::Error> {
-    connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM recording WHERE {ACTIVE} ORDER BY recording_id"))?
-        .query_map([], read)?
-        .collect()
+    connection.prepare_cached(&listed(ACTIVE))?.query_map([], read)?.collect()
 }
 
 /// Every recording that is not over, or whose end the controller is not known to have heard.
 pub fn open(connection: &Connection) -> Result<Vec<RecordingRow>, rusqlite::Error> {
-    connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM recording WHERE told = 0 ORDER BY recording_id"))?
-        .query_map([], read)?
-        .collect()
+    connection.prepare_cached(&listed(UNTOLD))?.query_map([], read)?.collect()
 }
 
 /// Writes a row.
@@ -306,3 +306,6 @@ fn read(row: &Row<'_>) -> Result<RecordingRow, rusqlite::Error> {
         finished_at: moment(22)?,
     })
 }
+
+#[cfg(test)]
+mod tests;

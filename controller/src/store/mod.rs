@@ -36,6 +36,11 @@ pub const SCHEMA: Schema = Schema {
             name: "0003_recording",
             sql: include_str!("../../../migrations/controller/0003_recording.sql"),
         },
+        Migration {
+            number: 4,
+            name: "0004_recording_lists",
+            sql: include_str!("../../../migrations/controller/0004_recording_lists.sql"),
+        },
     ],
 };
 

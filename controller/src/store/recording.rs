@@ -1,5 +1,9 @@
 //! Recordings as rows: what they shall be, what their host knows, what they take of a quota.
 
+mod list;
+
+pub use list::{Filter, page};
+
 use super::{Result, json, unreadable};
 use phonefleet_protocol::facts::Reason;
 use phonefleet_protocol::id::{DeviceId, HostId, RecordingId, UserId};
@@ -7,7 +11,6 @@ use phonefleet_protocol::recording::{
     DesiredRecording, EndCause, RecordingPhase, RecordingSpec, RecordingWish,
 };
 use phonefleet_protocol::time::Timestamp;
-use phonefleet_store::rusqlite::types::ToSql;
 use phonefleet_store::rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
@@ -196,48 +199,6 @@ pub fn active_on(connection: &Connection, host: &HostId) -> Result<Vec<Recording
         ))?
         .query_map([host.as_str()], read)?
         .collect()
-}
-
-/// Which recordings a list wants.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Of this device.
-    pub device_id: Option<DeviceId>,
-    /// Of this user.
-    pub user_id: Option<UserId>,
-    /// With this status.
-    pub status: Option<Status>,
-    /// That have not ended, or that have.
-    pub active: Option<bool>,
-}
-
-/// Recordings behind `after`, by id, which is by age.
-pub fn page(connection: &Connection, filter: &Filter, after: &str, limit: u32) -> Result<Vec<RecordingRow>> {
-    // Only what is asked for stands in the statement, so that an index can answer it.
-    let mut conditions = vec!["recording_id > ?1".to_owned()];
-    let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(after.to_owned())];
-    let mut named = |column: &str, value: Option<String>| {
-        if let Some(value) = value {
-            values.push(Box::new(value));
-            conditions.push(format!("{column} = ?{}", values.len()));
-        }
-    };
-    named("device_id", filter.device_id.map(|id| id.to_string()));
-    named("user_id", filter.user_id.as_ref().map(|id| id.as_str().to_owned()));
-    named("status", filter.status.map(|status| status.name().to_owned()));
-    match filter.active {
-        Some(true) => conditions.push("over_at IS NULL".to_owned()),
-        Some(false) => conditions.push("over_at IS NOT NULL".to_owned()),
-        None => {}
-    }
-    values.push(Box::new(limit));
-    let sql = format!(
-        "SELECT {COLUMNS} FROM recording WHERE {} ORDER BY recording_id LIMIT ?{}",
-        conditions.join(" AND "),
-        values.len()
-    );
-    let values: Vec<&dyn ToSql> = values.iter().map(AsRef::as_ref).collect();
-    connection.prepare_cached(&sql)?.query_map(values.as_slice(), read)?.collect()
 }
 
 /// Inserts a recording if its user's recordings, with it, stay within `most` bytes.
