@@ -14,7 +14,9 @@ const BYTES: usize = 32;
 /// An address that is good for longer than this was not made by a controller.
 const LONGEST_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// What addresses are signed with. Its text goes to the controller and nowhere else.
+/// What addresses are signed with. Where `[content]` is set, its text is in every hello to the
+/// controller: whoever may read this host's topics on the broker can sign addresses. It is drawn
+/// once for a database, and changes with a new database only.
 pub struct Key {
     key: hmac::Key,
     text: String,

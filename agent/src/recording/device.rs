@@ -124,8 +124,8 @@ impl Recorder for AdbRecorder {
     }
 
     async fn forbid(&self, phone: Phone, place: &Place) -> Result<bool, RecorderError> {
-        // Done twice, the second time would take the first for a launch: harmless, it is
-        // looked at again and found without a process.
+        // Done twice, the second time would take the first for a launch. So it is after a crash
+        // in between too: it is found without a process, and ends as NO_VIDEO.
         let script = script::forbid(&serial(phone.device), &place.folder);
         self.ask(phone, script, Duration::ZERO, Again::No, |lines| lines.contains(&"forbidden")).await
     }
