@@ -281,6 +281,8 @@ pub struct Recording {
     pub sha256: Option<String>,
     /// Why it is not whole.
     pub reason: Option<Reason>,
+    /// Its video was deleted.
+    pub deleted: bool,
     /// Seconds since its start.
     pub age_seconds: Option<f64>,
 }

@@ -15,6 +15,8 @@ use tokio::time::MissedTickBehavior;
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_mins(5);
+/// Hosts look for old videos once an hour.
+const DELETED_WITHIN: Duration = Duration::from_hours(2);
 /// Rows of one write job.
 const CHUNK: u32 = 500;
 
@@ -27,8 +29,8 @@ pub struct Keep {
     pub answers: Duration,
     /// Events for subscribers. Default 7 days.
     pub events: Duration,
-    /// Ended recordings, and what they take of a quota. Default 30 days; their files are
-    /// kept by their hosts, for as long as `[recording]` of the agent says.
+    /// Ended recordings. Default 30 days; their files are kept by their hosts, for as long as
+    /// `[recording]` of the agent says, and take of a quota for that long.
     pub recordings: Duration,
 }
 
@@ -64,17 +66,20 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: Keep) {
     tokio::join!(commands, rounds);
 }
 
-/// One round; returns the number of removed rows (a saga counts as one).
+/// One round; returns the number of removed rows (a saga counts as one, as does a quota that
+/// was given back).
 pub async fn prune_once(
     store: &Store,
     keep: Keep,
     now: Timestamp,
 ) -> std::result::Result<usize, WriteError<rusqlite::Error>> {
-    let work: [(Pruning, Duration); 4] = [
+    let work: [(Pruning, Duration); 5] = [
         (|tx, before, chunk| saga::prune(tx, before, chunk), keep.sagas),
         (|tx, before, chunk| idempotency::prune(tx, before, chunk), keep.answers),
         (|tx, before, chunk| event_outbox::prune(tx, before, chunk), keep.events),
         (|tx, before, chunk| recording::prune(tx, before, chunk), keep.recordings),
+        // `before` is now.
+        (|tx, now, chunk| recording::release_expired(tx, now, DELETED_WITHIN, chunk), Duration::ZERO),
     ];
     let mut removed = 0;
     for (prune, keep) in work {

@@ -24,11 +24,11 @@ pub enum Command {
         /// Some of the host's desired devices.
         devices: Vec<DesiredDevice>,
     },
-    /// The recordings that the controller takes for active. One that it does not name goes
-    /// on to its own end.
+    /// The recordings that the controller takes for active, and those whose videos were
+    /// deleted. One that it does not name goes on to its own end, or is kept for its time.
     #[serde(rename = "snapshot.recordings")]
     SnapshotRecordings {
-        /// Some of the host's active recordings.
+        /// Some of them.
         recordings: Vec<DesiredRecording>,
     },
     /// The list is complete: what it did not name is no longer asked for, and parked.

@@ -51,10 +51,13 @@ pub struct ContentAccess {
     /// Where the agent serves its videos over HTTP; `None` when it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// The key that signs addresses below that URL, hexadecimal; new with every start of the
-    /// agent's database.
+    /// The key that signs addresses below that URL, hexadecimal; drawn with the agent's
+    /// database, and new with a new database only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Days for which the host keeps a video, from its end; `None`: it does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_days: Option<u32>,
 }
 
 /// A heartbeat on the telemetry topic, every 10 s. May be lost.

@@ -1,7 +1,7 @@
 //! Recordings: what the controller asks of a host, and what the host knows of them.
 //!
-//! A recording is a desired object of its own, with the ladder `recording` → `stopped`: it
-//! is never started again, so it needs no generation. What arrives after `notAfter` is not
+//! A recording is a desired object of its own, with the ladder `recording` → `stopped` →
+//! `deleted`: it is never started again, so it needs no generation. What arrives after `notAfter` is not
 //! begun at all; a host that was away for hours starts nothing late.
 
 use crate::facts::Reason;
@@ -19,7 +19,7 @@ pub const BIT_RATES: std::ops::RangeInclusive<u32> = 100_000..=200_000_000;
 /// Used when an order names no bit rate. The tool's own 20 Mbit/s are 9 GB an hour.
 pub const DEFAULT_BIT_RATE: u32 = 4_000_000;
 
-/// What a recording shall be. Only ever goes from the first to the second.
+/// What a recording shall be. Only ever goes down this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordingWish {
@@ -27,6 +27,8 @@ pub enum RecordingWish {
     Recording,
     /// It ends now, and what it has is made whole.
     Stopped,
+    /// It ends, and nothing is kept of it.
+    Deleted,
 }
 
 impl RecordingWish {
@@ -35,12 +37,13 @@ impl RecordingWish {
         match self {
             Self::Recording => "recording",
             Self::Stopped => "stopped",
+            Self::Deleted => "deleted",
         }
     }
 
     /// The wish of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Recording, Self::Stopped].into_iter().find(|wish| wish.name() == name)
+        [Self::Recording, Self::Stopped, Self::Deleted].into_iter().find(|wish| wish.name() == name)
     }
 }
 
@@ -260,6 +263,9 @@ mod tests {
 
     #[test]
     fn names_come_back() {
+        for wish in ["recording", "stopped", "deleted"] {
+            assert_eq!(RecordingWish::from_name(wish).map(RecordingWish::name), Some(wish));
+        }
         for phase in ["starting", "recording", "stopping", "final", "corrupt", "failed"] {
             assert_eq!(RecordingPhase::from_name(phase).map(RecordingPhase::name), Some(phase));
         }

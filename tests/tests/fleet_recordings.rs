@@ -148,6 +148,40 @@ async fn a_recording_is_ordered_stopped_and_whole() {
     assert_eq!(fleet.controller.count(events), 3, "each end is told once");
 }
 
+/// Deleted by order: the file goes from its host, also from one that was away meanwhile; the
+/// row stays.
+#[tokio::test(start_paused = true)]
+async fn a_deleted_video_is_gone_from_its_host() {
+    let fleet = Fleet::start(1).await;
+    let camera = Camera(&fleet);
+    let device = phone(&fleet, &[]).await;
+    let first = camera.record(device, 8).await;
+    camera.over(first).await;
+    let second = camera.record(device, 8).await;
+    camera.over(second).await;
+    let videos = || fleet.hosts[0].machine.videos();
+    assert_eq!(videos().len(), 2);
+    let delete_video = async |id| {
+        let handle = fleet.handle().await;
+        let now = handle.clock.now();
+        handle.store.write(move |tx| order::delete(tx, id, now)).await.unwrap()
+    };
+    let row = delete_video(first).await;
+    assert_eq!((row.status, row.quota_bytes, row.bytes.is_some()), (Status::Final, 0, true), "{row:?}");
+    fleet.until("the first video's end", || async { videos() == [second] }).await;
+    assert_eq!(fleet.hosts[0].agent.count("SELECT count(*) FROM recording"), 1);
+
+    fleet.hosts[0].agent.stop();
+    delete_video(second).await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(videos(), [second]);
+    fleet.hosts[0].agent.release();
+    fleet.until("the second video's end", || async { videos().is_empty() }).await;
+    let rows = camera.all().await;
+    assert!(rows.iter().all(|row| row.status == Status::Final && row.quota_bytes == 0), "{rows:?}");
+    delete(&fleet, device).await;
+}
+
 /// Whatever stops the phone ends its recording first, by request and whole.
 #[tokio::test(start_paused = true)]
 async fn verbs_on_a_device_finish_its_recording_first() {

@@ -88,6 +88,7 @@ impl Config {
                 directory: self.state_dir.join("recordings").display().to_string(),
                 url: self.content.advertise_url.clone(),
                 key: self.content.advertise_url.is_some().then(|| key.text().to_owned()),
+                keep_days: Some(self.recording.keep_days),
             },
         }
     }

@@ -44,7 +44,7 @@ fn refusal(
     desired: &DesiredRecording,
     now: Timestamp,
 ) -> Result<Option<Reason>, rusqlite::Error> {
-    if desired.wish == RecordingWish::Stopped {
+    if desired.wish != RecordingWish::Recording {
         return Ok(Some(Reason::new("NEVER_STARTED", "it was stopped before this host had heard of it")));
     }
     if now > desired.not_after {
@@ -81,7 +81,8 @@ fn again(
     row.desired.wish = wish;
     if row.phase.is_terminal() {
         recording::put(tx, &row)?;
-        return transition::say(tx, &row, now);
+        // What is deleted was told, and goes.
+        return if wish == RecordingWish::Deleted { Ok(()) } else { transition::say(tx, &row, now) };
     }
     transition::end_is_due(&mut row, EndCause::Stopped, now);
     recording::put(tx, &row)

@@ -22,6 +22,7 @@
 //! | [`transition`] | what happened becomes a row and an event |
 //! | `task` | the loop of one recording |
 //! | `supervisor` | one task a recording |
+//! | `deletion` | videos that were deleted by order |
 //! | `housekeeping` | recorders without a row, and what is kept for too long |
 //! | [`tally`] | numbers for operators |
 //! | [`device`] | the real [`Recorder`], over adb |
@@ -32,6 +33,7 @@
 //! | [`mp4`] | whether a file is a whole video; sans-IO |
 
 pub mod confined;
+mod deletion;
 pub mod desire;
 pub mod device;
 pub(crate) mod housekeeping;

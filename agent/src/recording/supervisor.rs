@@ -1,12 +1,13 @@
 //! One task for each recording that is not over. A task that panics harms no other and is
 //! started again.
 
-use super::housekeeping;
 use super::task::RecordingTask;
+use super::{deletion, housekeeping};
 use crate::phone::context::Context;
 use crate::phone::memory::Wake;
 use crate::store::recording;
 use phonefleet_protocol::id::{DeviceId, RecordingId};
+use phonefleet_protocol::recording::RecordingWish;
 use phonefleet_service::Pulse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -40,12 +41,21 @@ pub(crate) struct Supervisor {
     tasks: JoinSet<Result<(), String>>,
     slots: BTreeMap<RecordingId, Slot>,
     recordings: HashMap<Id, RecordingId>,
+    /// There may be a video to delete.
+    deletion: Arc<Wake>,
     pulse: Pulse,
 }
 
 impl Supervisor {
     pub fn new(context: Arc<Context>, pulse: Pulse) -> Self {
-        Self { context, tasks: JoinSet::new(), slots: BTreeMap::new(), recordings: HashMap::new(), pulse }
+        Self {
+            context,
+            tasks: JoinSet::new(),
+            slots: BTreeMap::new(),
+            recordings: HashMap::new(),
+            deletion: Arc::default(),
+            pulse,
+        }
     }
 
     /// Starts a task for every recording that is not over, then follows the hints.
@@ -57,8 +67,7 @@ impl Supervisor {
         for row in known.map_err(|error| error.to_string())? {
             self.begin(row.id(), row.device(), 0);
         }
-        let context = Arc::clone(&self.context);
-        self.tasks.spawn(async move { housekeeping::run(context).await });
+        self.keep_house(Duration::ZERO);
         loop {
             // What comes seldom goes first, so that the hints hold up nothing; always in one
             // order, so that a simulation goes one way.
@@ -75,6 +84,16 @@ impl Supervisor {
         }
     }
 
+    /// The tasks that belong to no recording.
+    fn keep_house(&mut self, wait: Duration) {
+        let (context, deletion) = (Arc::clone(&self.context), Arc::clone(&self.deletion));
+        self.tasks.spawn(async move {
+            sleep(wait).await;
+            let deletions = deletion::run(Arc::clone(&context), deletion);
+            tokio::try_join!(deletions, housekeeping::run(context)).map(|_| ())
+        });
+    }
+
     fn wake_device(&self, device: DeviceId) {
         for slot in self.slots.values().filter(|slot| slot.device == device) {
             slot.wake.raise();
@@ -89,6 +108,7 @@ impl Supervisor {
         let row = self.context.store.read(move |connection| recording::get(connection, recording)).await;
         match row.map_err(|error| error.to_string())? {
             Some(row) if !row.phase.is_terminal() => self.begin(recording, row.device(), 0),
+            Some(row) if row.desired.wish == RecordingWish::Deleted => self.deletion.raise(),
             _ => {}
         }
         Ok(())
@@ -119,11 +139,7 @@ impl Supervisor {
         let Some(recording) = self.recordings.remove(&id) else {
             if panicked {
                 tracing::error!("housekeeping of recordings panicked; starting it again");
-                let context = Arc::clone(&self.context);
-                self.tasks.spawn(async move {
-                    sleep(AGAIN_MOST).await;
-                    housekeeping::run(context).await
-                });
+                self.keep_house(AGAIN_MOST);
             }
             return Ok(());
         };
@@ -131,7 +147,8 @@ impl Supervisor {
         if panicked {
             tracing::error!(%recording, panics = slot.panics + 1, "the recording's task panicked; starting it again");
             self.begin(recording, slot.device, slot.panics.saturating_add(1));
-        } else if slot.wake.take() {
+        } else {
+            // Its last look may have taken the hint: begun again meanwhile, or deleted.
             self.wake(recording).await?;
         }
         Ok(())

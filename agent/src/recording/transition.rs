@@ -241,7 +241,7 @@ fn cause(row: &RecordingRow, movie: Option<&Movie>) -> EndCause {
     let full = movie.is_some_and(|movie| Duration::from_millis(movie.duration_ms) + LIMIT_SLACK >= limit);
     match row.end_cause {
         // It was made whole first, as it had been asked to be.
-        Some(EndCause::DeviceDied) if movie.is_some() && row.desired.wish == RecordingWish::Stopped => {
+        Some(EndCause::DeviceDied) if movie.is_some() && row.desired.wish != RecordingWish::Recording => {
             EndCause::Stopped
         }
         None | Some(EndCause::DeviceDied) if full => EndCause::TimeLimit,

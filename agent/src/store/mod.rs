@@ -50,6 +50,11 @@ pub const SCHEMA: Schema = Schema {
             name: "0004_recording_open.sql",
             sql: include_str!("../../../migrations/agent/0004_recording_open.sql"),
         },
+        Migration {
+            number: 5,
+            name: "0005_recording_deleted.sql",
+            sql: include_str!("../../../migrations/agent/0005_recording_deleted.sql"),
+        },
     ],
 };
 

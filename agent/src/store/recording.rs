@@ -249,14 +249,18 @@ pub fn expired(
             "SELECT device_id, recording_id FROM recording
              WHERE finished_at IS NOT NULL AND finished_at < ?1 AND told = 1 ORDER BY finished_at LIMIT ?2",
         )?
-        .query_map(params![before.0, most], |row| {
-            let device: String = row.get(0)?;
-            let recording: String = row.get(1)?;
-            Ok((
-                device.parse().map_err(|error| unreadable(0, error))?,
-                recording.parse().map_err(|error| unreadable(1, error))?,
-            ))
-        })?
+        .query_map(params![before.0, most], ids)?
+        .collect()
+}
+
+/// Some recordings that are over and were deleted by order.
+pub fn deleted(connection: &Connection, most: u32) -> Result<Vec<(DeviceId, RecordingId)>, rusqlite::Error> {
+    connection
+        .prepare_cached(
+            "SELECT device_id, recording_id FROM recording
+             WHERE wish = 'deleted' AND finished_at IS NOT NULL ORDER BY recording_id LIMIT ?1",
+        )?
+        .query_map([most], ids)?
         .collect()
 }
 
@@ -265,6 +269,14 @@ pub fn forget(tx: &mut Tx<'_>, recording: RecordingId) -> Result<(), rusqlite::E
     tx.prepare_cached("DELETE FROM recording WHERE recording_id = ?1 AND finished_at IS NOT NULL")?
         .execute([recording.to_string()])
         .map(|_| ())
+}
+
+fn ids(row: &Row<'_>) -> Result<(DeviceId, RecordingId), rusqlite::Error> {
+    let (device, recording): (String, String) = (row.get(0)?, row.get(1)?);
+    Ok((
+        device.parse().map_err(|error| unreadable(0, error))?,
+        recording.parse().map_err(|error| unreadable(1, error))?,
+    ))
 }
 
 fn read(row: &Row<'_>) -> Result<RecordingRow, rusqlite::Error> {

@@ -31,6 +31,9 @@ pub enum Command {
     Stop(Stop),
     /// Save a recording's video to a file
     Download(Download),
+    /// Delete videos of ended recordings; what they took of the quota is given back
+    #[command(visible_alias = "rm")]
+    Delete(Delete),
 }
 
 /// Which recordings to list.
@@ -93,6 +96,14 @@ pub struct Stop {
     once: Once,
 }
 
+/// Which videos to delete.
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// The ids of their recordings; a device's name is not enough
+    #[arg(required = true, value_name = "RECORDING_ID")]
+    recordings: Vec<String>,
+}
+
 /// Carries it out.
 ///
 /// # Errors
@@ -111,6 +122,7 @@ pub async fn run(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Start(start) => run_start(&start, session).await,
         Command::Stop(stop) => run_stop(&stop, session).await,
         Command::Download(download) => download::run(&download, session).await,
+        Command::Delete(delete) => run_delete(&delete, session).await,
     }
 }
 
@@ -195,16 +207,37 @@ async fn run_stop(stop: &Stop, session: &Session) -> Result<(), Failure> {
         Ok((id, value))
     };
     let (done, result) = session.each(&stop.recordings, end).await;
+    show_each(session, stop.recordings.len(), done, |recording| format!("is {}", recording.status))?;
+    result
+}
+
+async fn run_delete(delete: &Delete, session: &Session) -> Result<(), Failure> {
+    let one = async |id: &str| {
+        let answer = session.client.data(Call::delete(path(&["recordings", id]))).await?;
+        Ok((id.to_owned(), answer))
+    };
+    let (done, result) = session.each(&delete.recordings, one).await;
+    show_each(session, delete.recordings.len(), done, |_| "has no video any more".to_owned())?;
+    result
+}
+
+/// Shows what was done: of one recording its own answer, of several a list.
+fn show_each(
+    session: &Session,
+    asked: usize,
+    done: Vec<(String, Value)>,
+    says: impl Fn(&Recording) -> String,
+) -> Result<(), Failure> {
     let mut page = Page::default();
     let mut values = Vec::new();
     for (id, value) in done {
         let inner = value.get("recording").unwrap_or(&value);
         let recording: Recording = session.client.read(inner)?;
-        page.add_line(format!("recording {id} is {}", recording.status));
+        page.add_line(format!("recording {id} {}", says(&recording)));
         values.push(value);
     }
     if let Some(last) = values.pop() {
-        let value = if stop.recordings.len() == 1 {
+        let value = if asked == 1 {
             last
         } else {
             values.push(last);
@@ -212,7 +245,7 @@ async fn run_stop(stop: &Stop, session: &Session) -> Result<(), Failure> {
         };
         session.show(&Shown { value, page })?;
     }
-    result
+    Ok(())
 }
 
 /// Waits until a recording has ended.
@@ -286,6 +319,9 @@ fn fields(recording: &Recording, now: Timestamp) -> Page {
         ("size", Cell::or_dash(recording.bytes.map(bytes))),
         ("sha256", Cell::or_dash(recording.sha256.as_ref())),
     ]);
+    if recording.deleted {
+        page.add_line("its video was deleted");
+    }
     page
 }
 

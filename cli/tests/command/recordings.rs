@@ -45,6 +45,15 @@ fn a_phone_is_recorded_and_the_recording_ended() {
     served.run(&["recording", "stop", id]).ok();
     let text = served.run(&["recording", "list", "--device", "pixel", "--status", "final"]).ok();
     assert!(text.starts_with("no recordings; make one"), "{text}");
+
+    assert!(served.run(&["recording", "delete", id]).failed(4).contains("has not ended"));
+    assert!(served.run(&["recording", "delete", "pixel"]).failed(3).contains("no such recording"));
+    served.sql("UPDATE recording SET status = 'FINAL', phase = 'final', over_at = 5, bytes = 2048");
+    let text = served.run(&["recording", "delete", id]).ok();
+    assert_eq!(text, format!("recording {id} has no video any more\n"));
+    assert!(served.run(&["recording", "get", id]).ok().contains("its video was deleted\n"));
+    assert_eq!(served.run(&["recording", "rm", id, "-o", "json"]).json()["recording"]["deleted"], true);
+    assert!(served.run(&["recording", "download", id]).failed(3).contains("deleted"));
 }
 
 #[test]

@@ -129,7 +129,7 @@ pub fn router(api: Api) -> axum::Router {
         .route("/devices/{id}/reset", post(devices::reset))
         .route("/devices/{id}/recordings", post(recordings::start))
         .route("/recordings", get(recordings::list))
-        .route("/recordings/{id}", get(recordings::find))
+        .route("/recordings/{id}", get(recordings::find).delete(recordings::delete))
         .route("/recordings/{id}/stop", post(recordings::stop))
         .route("/recordings/{id}/content", get(recording_content::content))
         .route("/hosts", get(hosts::list))

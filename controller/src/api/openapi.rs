@@ -88,6 +88,7 @@ const SHAPES: &[(ParameterIn, &str, &str)] = &[
         recordings::stop,
         recordings::list,
         recordings::find,
+        recordings::delete,
         recording_content::content,
         hosts::list,
         hosts::find,

@@ -22,6 +22,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use phonefleet_protocol::recording::RecordingWish;
 use std::fs::File;
 use std::io::{self, SeekFrom};
 use std::time::Duration;
@@ -79,6 +80,9 @@ pub async fn content(
             return Err(Problem::new(Code::Gone, format!("this recording has no video{why}")));
         }
         Status::Final | Status::Corrupt => {}
+    }
+    if row.wish == RecordingWish::Deleted {
+        return Err(Problem::new(Code::Gone, "the video of this recording was deleted"));
     }
     let host = host.ok_or_else(|| unavailable(&row))?;
     let now = api.clock().now();

@@ -4,7 +4,7 @@ use super::device_view::ReasonView;
 use crate::store::host;
 use crate::store::recording::{RecordingRow, Status, Summary};
 use phonefleet_protocol::id::{HostId, RecordingId};
-use phonefleet_protocol::recording::EndCause;
+use phonefleet_protocol::recording::{EndCause, RecordingWish};
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::rusqlite::{Connection, Error};
 use serde::Serialize;
@@ -43,6 +43,8 @@ pub struct RecordingView {
     sha256: Option<String>,
     /// Why it is CORRUPT or FAILED.
     reason: Option<ReasonView>,
+    /// Its video was deleted by order, or given up with its host.
+    deleted: bool,
     /// Seconds since its order.
     age_seconds: u64,
     /// Accepted.
@@ -121,6 +123,7 @@ impl Sizes {
             bytes,
             sha256: row.sha256,
             reason: row.reason.map(ReasonView::from),
+            deleted: row.wish == RecordingWish::Deleted,
             age_seconds: now.since(row.created_at).as_secs(),
             created_at: row.created_at,
             updated_at: row.updated_at,

@@ -96,6 +96,9 @@ impl From<RecordingError> for Problem {
             RecordingError::Active(id) => {
                 Self::new(Code::Conflict, detail).with("recordingId", id.to_string())
             }
+            RecordingError::NotEnded(_, status) => {
+                Self::new(Code::Conflict, detail).with("recordingStatus", status)
+            }
             RecordingError::Busy { saga_id, saga_type } => {
                 Self::new(Code::Conflict, detail).with("sagaId", saga_id.as_str()).with("sagaType", saga_type)
             }
@@ -163,6 +166,27 @@ pub async fn stop(State(api): State<Api>, Named(id): Named, call: Call) -> Resul
         let row = order::stop(tx, recording, now)?;
         let recording_id = row.recording_id.to_string();
         let message = format!("recording {recording_id} is {}", row.status.name());
+        let recording = Sizes::default().view(tx, row, now)?;
+        Answer::accepted(&OrderedRecording { recording_id, recording }, message)
+    })
+    .await
+}
+
+/// Deletes the video of a recording that has ended. Its bytes are given back to the quota at
+/// once, and its host deletes the file when it hears of it; the recording itself stays listed,
+/// with `deleted`. Repeated, it changes nothing. One that has not ended is 409 `CONFLICT`.
+#[utoipa::path(delete, path = "/recordings/{id}", tag = "recordings",
+    params(("id" = String, Path, description = "Id of the recording"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A call with the same key takes effect once")),
+    responses((status = 202, description = "The recording as it now stands",
+        body = Envelope<OrderedRecording>), Refusals))]
+pub async fn delete(State(api): State<Api>, Named(id): Named, call: Call) -> Result<Answer, Problem> {
+    let recording = recording_id(&id)?;
+    let Nothing {} = parse_optional(&call.body)?;
+    call.once(&api, None, move |tx, now| {
+        let row = order::delete(tx, recording, now)?;
+        let recording_id = row.recording_id.to_string();
+        let message = format!("the video of recording {recording_id} is deleted");
         let recording = Sizes::default().view(tx, row, now)?;
         Answer::accepted(&OrderedRecording { recording_id, recording }, message)
     })

@@ -42,6 +42,7 @@ pub fn forget(
     let why = Reason::new("HOST_FORGOTTEN", "its host was given up while it ran");
     let active = recording::active_on(tx, host_id)?;
     recordings::give_up(tx, active, &why, now)?;
+    recording::delete_all_on(tx, host_id, now)?;
     let mut given_up = 0;
     for mut device in devices::wanted_on(tx, host_id)? {
         if device.deleted_at.is_some() {

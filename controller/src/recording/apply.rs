@@ -9,7 +9,7 @@ use crate::store::{Notice, RecordingEnd, Result, Tx, device, event_outbox};
 use phonefleet_link::Applied;
 use phonefleet_protocol::facts::Reason;
 use phonefleet_protocol::id::{DeviceId, HostId};
-use phonefleet_protocol::recording::{EndCause, RecordingFacts, RecordingWish};
+use phonefleet_protocol::recording::{EndCause, RecordingFacts, RecordingSpec, RecordingWish};
 use phonefleet_protocol::time::Timestamp;
 use serde::Serialize;
 
@@ -97,7 +97,8 @@ fn adopted(
         bytes: None,
         sha256: None,
         reason: None,
-        quota_bytes: 0,
+        // Its own order is not known; that of most has nothing but defaults.
+        quota_bytes: RecordingSpec::default().expected_bytes(),
         // The host's clock may be ahead.
         created_at: facts.started_at.map_or(now, |at| at.min(now)),
         updated_at: now,

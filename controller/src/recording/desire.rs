@@ -23,17 +23,31 @@ pub fn tell(tx: &mut Tx<'_>, row: &mut RecordingRow, now: Timestamp) -> Result<(
         row.command_dirty = false;
         tx.announce(Notice::Commands(row.host_id.clone()));
     }
+    // The answer to an order shows this row.
+    row.updated_at = now;
     table::update(tx, row, now)
 }
 
 /// Asks for its end, unless that was asked for or has come.
 pub fn stop(tx: &mut Tx<'_>, row: &mut RecordingRow, now: Timestamp) -> Result<()> {
-    if row.status.is_terminal() || row.wish == RecordingWish::Stopped {
+    if row.status.is_terminal() || row.wish >= RecordingWish::Stopped {
         return Ok(());
     }
     row.wish = RecordingWish::Stopped;
     row.status = Status::Stopping;
     tell(tx, row, now)
+}
+
+/// Has its host delete what it keeps of a recording that has ended; the bytes are given back
+/// at once. Repeated, it changes nothing.
+pub fn delete(tx: &mut Tx<'_>, row: &mut RecordingRow, now: Timestamp) -> Result<bool> {
+    if row.wish == RecordingWish::Deleted {
+        return Ok(false);
+    }
+    row.wish = RecordingWish::Deleted;
+    row.quota_bytes = 0;
+    tell(tx, row, now)?;
+    Ok(true)
 }
 
 /// The host has committed everything up to `through`: what changed meanwhile goes next.
@@ -51,7 +65,8 @@ pub fn acknowledged(tx: &mut Tx<'_>, host: &HostId, through: u64, now: Timestamp
 
 /// What a host must hear of recordings at the beginning of a new epoch of its log. One that it
 /// has told of, and that shall go on, is not named: it goes on by itself, and a host that was
-/// emptied must not begin it a second time.
+/// emptied must not begin it a second time. Deletions are named for as long as their rows are
+/// there: whether one was heard in an older epoch is not known.
 pub fn snapshot(tx: &mut Tx<'_>, host: &HostId) -> Result<Vec<LogItem>> {
     table::nothing_pending(tx, host)?;
     let mut items = Vec::new();
@@ -59,7 +74,9 @@ pub fn snapshot(tx: &mut Tx<'_>, host: &HostId) -> Result<Vec<LogItem>> {
     let mut size = 0;
     let whole =
         |recordings: Vec<DesiredRecording>| item(&Command::SnapshotRecordings { recordings }, host.as_str());
-    for row in table::active_on(tx, host)? {
+    let mut rows = table::active_on(tx, host)?;
+    rows.extend(table::deleted_on(tx, host)?);
+    for row in rows {
         if row.phase.is_some() && row.wish == RecordingWish::Recording {
             continue;
         }

@@ -66,7 +66,9 @@ pub const fn status(phase: RecordingPhase, wish: RecordingWish) -> Status {
         (RecordingPhase::Final, _) => Status::Final,
         (RecordingPhase::Corrupt, _) => Status::Corrupt,
         (RecordingPhase::Failed, _) => Status::Failed,
-        (RecordingPhase::Stopping, _) | (_, RecordingWish::Stopped) => Status::Stopping,
+        (RecordingPhase::Stopping, _) | (_, RecordingWish::Stopped | RecordingWish::Deleted) => {
+            Status::Stopping
+        }
         (RecordingPhase::Starting, RecordingWish::Recording) => Status::Starting,
         (RecordingPhase::Recording, RecordingWish::Recording) => Status::Recording,
     }

@@ -32,6 +32,9 @@ pub enum RecordingError {
     /// One is running.
     #[error("recording {0} of this device runs; stop it, or wait for its end")]
     Active(RecordingId),
+    /// It runs: there is no video to delete yet.
+    #[error("recording {0} has not ended; stop it, then delete it")]
+    NotEnded(RecordingId, &'static str),
     /// A saga is working on the device.
     #[error("{saga_type} is working on this device; wait until saga {saga_id} has ended")]
     Busy {
@@ -134,6 +137,23 @@ pub fn stop(
 ) -> Result<RecordingRow, RecordingError> {
     let mut row = table::find(tx, recording_id)?.ok_or(RecordingError::NotFound(recording_id))?;
     desire::stop(tx, &mut row, now)?;
+    Ok(row)
+}
+
+/// Accepts the deletion of an ended recording's video; its row stays, as its history.
+/// Repeated, it changes nothing.
+pub fn delete(
+    tx: &mut Tx<'_>,
+    recording_id: RecordingId,
+    now: Timestamp,
+) -> Result<RecordingRow, RecordingError> {
+    let mut row = table::find(tx, recording_id)?.ok_or(RecordingError::NotFound(recording_id))?;
+    if !row.status.is_terminal() {
+        return Err(RecordingError::NotEnded(recording_id, row.status.name()));
+    }
+    if desire::delete(tx, &mut row, now)? {
+        apply::announce(tx, &row, "recording.deleted", now)?;
+    }
     Ok(row)
 }
 

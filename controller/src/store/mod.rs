@@ -41,6 +41,11 @@ pub const SCHEMA: Schema = Schema {
             name: "0004_recording_lists",
             sql: include_str!("../../../migrations/controller/0004_recording_lists.sql"),
         },
+        Migration {
+            number: 5,
+            name: "0005_recording_bytes",
+            sql: include_str!("../../../migrations/controller/0005_recording_bytes.sql"),
+        },
     ],
 };
 

@@ -13,6 +13,7 @@ use phonefleet_protocol::recording::{
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Newest whole videos that the mean duration is taken of: a bounded piece of an index.
 const MEAN_OF: u32 = 10_000;
@@ -201,6 +202,16 @@ pub fn active_on(connection: &Connection, host: &HostId) -> Result<Vec<Recording
         .collect()
 }
 
+/// Recordings on a host whose videos were deleted by order.
+pub fn deleted_on(connection: &Connection, host: &HostId) -> Result<Vec<RecordingRow>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM recording WHERE host_id = ?1 AND wish = 'deleted' ORDER BY recording_id"
+        ))?
+        .query_map([host.as_str()], read)?
+        .collect()
+}
+
 /// Inserts a recording if its user's recordings, with it, stay within `most` bytes.
 /// `false`: they would not.
 pub fn insert(connection: &Connection, row: &RecordingRow, most: Option<u64>) -> Result<bool> {
@@ -365,4 +376,34 @@ pub fn prune(connection: &Connection, before: Timestamp, chunk: u32) -> Result<u
                 (SELECT recording_id FROM recording WHERE over_at < ?1 ORDER BY over_at LIMIT ?2)",
         )?
         .execute(params![before.0, chunk])
+}
+
+/// A host was given up: the videos that it kept are no longer there, and take nothing.
+pub fn delete_all_on(connection: &Connection, host: &HostId, now: Timestamp) -> Result<usize> {
+    connection
+        .prepare_cached(
+            "UPDATE recording SET wish = 'deleted', quota_bytes = 0, updated_at = ?2
+             WHERE host_id = ?1 AND over_at IS NOT NULL AND wish != 'deleted'
+                AND status IN ('FINAL', 'CORRUPT')",
+        )?
+        .execute(params![host.as_str(), now.0])
+}
+
+/// Gives back what up to `chunk` videos took that their hosts no longer keep, by the days that
+/// those tell; `slack` is how much later than its time a host may delete one.
+pub fn release_expired(
+    connection: &Connection,
+    now: Timestamp,
+    slack: Duration,
+    chunk: u32,
+) -> Result<usize> {
+    let slack = i64::try_from(slack.as_millis()).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(
+            "UPDATE recording SET quota_bytes = 0 WHERE recording_id IN
+                (SELECT r.recording_id FROM host h CROSS JOIN recording r ON r.host_id = h.host_id
+                 WHERE r.over_at < ?1 - json_extract(h.report, '$.content.keepDays') * 86400000
+                    AND r.over_at IS NOT NULL AND r.quota_bytes > 0 LIMIT ?2)",
+        )?
+        .execute(params![now.0.saturating_sub(slack), chunk])
 }

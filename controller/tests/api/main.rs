@@ -11,5 +11,6 @@ mod quotas;
 mod recording_content;
 mod recordings;
 mod recordings_and_hosts;
+mod recordings_deleted;
 mod sagas;
 mod surroundings;

@@ -26,7 +26,7 @@ impl Fixture {
 }
 
 fn here(directory: &Path) -> ContentAccess {
-    ContentAccess { directory: directory.to_str().unwrap().to_owned(), url: None, key: None }
+    ContentAccess { directory: directory.to_str().unwrap().to_owned(), ..ContentAccess::default() }
 }
 
 /// A folder as the agent of `host-1` keeps it, with one video.

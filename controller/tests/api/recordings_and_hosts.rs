@@ -46,24 +46,24 @@ impl Fixture {
             .collect()
     }
 
-    async fn wishes(&self) -> Vec<RecordingWish> {
+    pub async fn wishes(&self) -> Vec<RecordingWish> {
         self.asked().await.into_iter().map(|desired| desired.wish).collect()
     }
 
     /// `host-1` has committed everything that it was told.
-    async fn acknowledge(&self) {
+    pub async fn acknowledge(&self) {
         let all = u64::try_from(i64::MAX).unwrap();
         self.write(move |tx| desire::acknowledged(tx, &"host-1".parse().unwrap(), all, SystemClock.now()))
             .await;
     }
 
-    async fn snapshot(&self) -> Vec<Command> {
+    pub async fn snapshot(&self) -> Vec<Command> {
         let items =
             self.write(|tx| desire::snapshot(tx, &"host-1".parse().unwrap(), SystemClock.now())).await;
         items.iter().filter_map(|item| desired(item.item.get())).collect()
     }
 
-    async fn inventory(&self, recordings: Vec<phonefleet_protocol::recording::RecordingFacts>) {
+    pub async fn inventory(&self, recordings: Vec<phonefleet_protocol::recording::RecordingFacts>) {
         self.event("host-1", Event::InventoryBegin {}).await;
         self.event("host-1", Event::InventoryRecordings { recordings }).await;
         self.event("host-1", Event::InventoryEnd {}).await;

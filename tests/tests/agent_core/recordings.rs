@@ -292,3 +292,35 @@ async fn a_phone_that_is_heard_no_more_is_the_reason() {
     assert_eq!((facts.phase, facts.end_cause), (RecordingPhase::Final, Some(EndCause::TimeLimit)));
     assert_eq!(facts.reason, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_by_order_leaves_neither_file_nor_row() {
+    let mut world = World::start().await;
+    let deleted =
+        |desired: &DesiredRecording| DesiredRecording { wish: RecordingWish::Deleted, ..desired.clone() };
+    let gone = |world: &World| {
+        let clean = world.machine.videos().is_empty() && world.count("SELECT count(*) FROM recording") == 0;
+        clean.then_some(())
+    };
+    // While it records: it ends first.
+    let desired = world.recording(1, &[]).await;
+    world.controller.record(&deleted(&desired)).await;
+    assert_eq!(world.over(recording(1)).await.phase, RecordingPhase::Final);
+    world.until("no video", gone).await;
+    // After its end, with the agent killed as soon as it was told.
+    let desired = world.record(2, 8);
+    world.controller.record(&desired).await;
+    world.over(recording(2)).await;
+    assert_eq!(world.machine.videos(), [recording(2)]);
+    world.controller.record(&deleted(&desired)).await;
+    world.restart_agent().await;
+    world.until("no second video", gone).await;
+    // Again, and of one that it never had: answered, and nothing stays.
+    for number in [2, 3] {
+        let told = world.tales(recording(number)).len();
+        world.controller.record(&deleted(&world.record(number, 8))).await;
+        world.until("an answer", |world| (world.tales(recording(number)).len() > told).then_some(())).await;
+        assert_eq!(world.tales(recording(number)).last().unwrap().phase, RecordingPhase::Failed);
+        world.until("nothing again", gone).await;
+    }
+}

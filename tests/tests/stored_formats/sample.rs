@@ -115,6 +115,7 @@ pub fn report() -> HostReport {
             directory: "/var/lib/phonefleet/recordings".to_owned(),
             url: Some("http://192.0.2.1:30011".to_owned()),
             key: Some("0f".repeat(32)),
+            keep_days: Some(7),
         },
     }
 }
