@@ -1,72 +1,114 @@
-//! Connections of the server of videos: a bounded number, and none that rests for long. A
-//! client that stops reading must not keep a file and a place for ever.
+//! Connections of the server of videos: a bounded number, and none that holds its place for
+//! nothing. A client must send the head of a request within a time, however few bytes it
+//! sends at once; it may not rest; and one that is refused is not listened to any longer.
 
-use axum::serve::Listener;
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::middleware::map_response;
+use axum::response::Response;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep, sleep};
 
-/// Connections at a time; more wait to be accepted.
-const CONNECTIONS: usize = 64;
-/// How long a connection may go without a byte in either direction.
-const REST: Duration = Duration::from_secs(30);
+/// Pause after the system refused to accept, as when descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// A listening socket.
-pub struct Bounded {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
+/// What a client may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time; more wait to be accepted.
+    pub connections: usize,
+    /// Time in which the head of a request must be there; also how long a connection is kept
+    /// between two requests.
+    pub head: Duration,
+    /// How long a connection may go without a byte in either direction.
+    pub rest: Duration,
 }
 
-impl Bounded {
-    /// Bounds a listening socket.
-    pub fn new(listener: TcpListener) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS)) }
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 64, head: Duration::from_secs(10), rest: Duration::from_secs(30) }
     }
 }
 
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        loop {
-            // Never closed.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-                std::future::pending().await
-            };
-            // Waits and tries again by itself where the system has no room.
-            let (stream, address) = Listener::accept(&mut self.listener).await;
-            if stream.set_nodelay(true).is_ok() {
-                let rest = Box::pin(tokio::time::sleep(REST));
-                return (Connection { stream, rest, _place: place }, address);
+/// Serves until it is dropped, and every connection with it.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits) -> Infallible {
+    let router = router.layer(map_response(refused_is_over));
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            // Never closed, so there is always a permit some day.
+            let place = Arc::clone(&places).acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        tokio::select! {
+            (accepted, place) = accepted => match accepted {
+                Ok((stream, _)) => {
+                    let router = router.clone();
+                    connections.spawn(async move {
+                        let _place = place;
+                        converse(stream, router, limits).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a call panicked");
+                }
             }
         }
     }
+}
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+/// Whoever has no signature does not keep a place by asking again and again.
+async fn refused_is_over(mut response: Response) -> Response {
+    if response.status().is_client_error() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn converse(stream: TcpStream, router: Router, limits: Limits) {
+    // Only latency is lost without it.
+    let _ = stream.set_nodelay(true);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    let connection = Connection { stream, rest: Box::pin(sleep(limits.rest)), limit: limits.rest };
+    let service = TowerToHyperService::new(router);
+    if let Err(error) = builder.serve_connection(TokioIo::new(connection), service).await {
+        tracing::debug!(%error, "a connection ended early");
     }
 }
 
-/// One connection and its place.
-pub struct Connection {
+/// One connection that may not rest.
+struct Connection {
     stream: TcpStream,
     rest: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
+    limit: Duration,
 }
 
 impl Connection {
     /// What was done is passed on; what has to wait may do so only until the rest is over.
     fn bounded<T>(&mut self, context: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if done.is_ready() {
-            self.rest.as_mut().reset(Instant::now() + REST);
+            let end = Instant::now() + self.limit;
+            self.rest.as_mut().reset(end);
             return done;
         }
         ready!(self.rest.as_mut().poll(context));

@@ -12,7 +12,7 @@
 //! | [`signature`] | the key, and whether an address is signed with it |
 //! | [`range`] | which bytes a client asks for |
 //! | [`answer`] | the call |
-//! | [`listener`] | how many connections there are at most, and how long one may rest |
+//! | [`listener`] | how many connections there are at most, and for how long |
 
 pub mod answer;
 pub mod listener;
@@ -23,7 +23,7 @@ use crate::recording::video::HostVideos;
 use crate::store::Notice;
 use axum::Router;
 use axum::routing::get;
-use listener::Bounded;
+use listener::Limits;
 use phonefleet_protocol::time::Clock;
 use phonefleet_store::Store;
 use signature::Key;
@@ -53,16 +53,13 @@ pub fn router(content: Content) -> Router {
     Router::new().route("/recordings/{id}/content", get(answer::content)).with_state(content)
 }
 
-/// Serves until it is dropped. An address that is taken is tried again and again.
+/// Serves until it is dropped, and every connection with it. An address that is taken is tried again and again.
 pub async fn serve(listen: SocketAddr, content: Content) {
     loop {
         match TcpListener::bind(listen).await {
             Ok(listener) => {
                 tracing::info!(%listen, "videos are served");
-                // Ends with an error of the listening socket only.
-                let served = axum::serve(Bounded::new(listener), router(content.clone())).await;
-                let Err(error) = served else { return };
-                tracing::warn!(%listen, %error, "the server of videos ended; trying again");
+                match listener::serve(listener, router(content), Limits::default()).await {}
             }
             Err(error) => tracing::warn!(%listen, %error, "videos cannot be served; trying again"),
         }

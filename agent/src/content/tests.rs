@@ -16,6 +16,10 @@ struct Served {
 }
 
 async fn served() -> Served {
+    served_within(Limits::default()).await
+}
+
+async fn served_within(limits: Limits) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let opened = store::open(&folder.path().join("agent.db"), Mode::Threaded).unwrap();
     let videos =
@@ -44,7 +48,7 @@ async fn served() -> Served {
         Content { store: opened.store.clone(), videos, key: Arc::new(key()), clock: Arc::new(SystemClock) };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(Bounded::new(listener), router(content)).await });
+    tokio::spawn(async move { match listener::serve(listener, router(content), limits).await {} });
     Served { address, id, _folder: folder }
 }
 
@@ -121,4 +125,30 @@ async fn without_a_good_signature_nobody_learns_anything() {
     }
     assert_eq!(served.call("GET", &Served::signed(other, 60), "").await.0, 404);
     assert_eq!(served.call("GET", "/", "").await.0, 404);
+}
+
+#[tokio::test]
+async fn clients_that_send_little_and_never_enough_do_not_keep_others_out() {
+    let (head, pause) = (Duration::from_millis(300), Duration::from_millis(20));
+    let served = served_within(Limits { connections: 2, head, rest: Duration::from_secs(60) }).await;
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // One request that never ends, and one after the other, of which none is signed.
+    let endless = ("GET / HTTP/1.1\r\nx: ".to_owned() + &"x".repeat(4096), 1);
+    let again = ("GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), usize::MAX);
+    for (request, piece) in [endless, again] {
+        let (mut stream, over) = (std::net::TcpStream::connect(served.address).unwrap(), Arc::clone(&over));
+        std::thread::spawn(move || {
+            for piece in request.as_bytes().chunks(piece).cycle() {
+                if over.load(std::sync::atomic::Ordering::SeqCst) || stream.write_all(piece).is_err() {
+                    return;
+                }
+                std::thread::sleep(pause);
+            }
+        });
+    }
+    let answer = tokio::time::timeout(Duration::from_secs(20), async {
+        served.call("GET", &Served::signed(served.id, 60), "").await
+    });
+    assert_eq!(answer.await.expect("a place becomes free").0, 200);
+    over.store(true, std::sync::atomic::Ordering::SeqCst);
 }
