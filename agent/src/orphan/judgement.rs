@@ -54,6 +54,25 @@ pub(super) fn is_gone(row: &DeviceRow) -> bool {
     !row.parked && row.desired.wish == Wish::Absent && row.phase == Phase::Absent && row.answer.is_some()
 }
 
+/// A thing that may be an orphan.
+pub(super) type Thing = (Kind, String, Option<DeviceId>);
+
+/// Everything of devices that is there, and whether its device's own task removes it right
+/// now: it is no orphan then, and not gone either.
+pub(super) fn there(seen: &Sighting) -> BTreeMap<Thing, bool> {
+    let containers = seen.containers.iter().map(|one| (Kind::Container, one.name.clone(), one.device()));
+    let data = seen.with_data.iter().map(|device| (Kind::Data, device.to_string(), Some(*device)));
+    let leases = seen.leases.iter().filter_map(|lease| match lease.holder {
+        Holder::Leased(device) => Some((Kind::Port, lease.port.to_string(), Some(device))),
+        Holder::Quarantined(_) => None,
+    });
+    let removed = |device: Option<DeviceId>| {
+        let row = device.and_then(|device| seen.rows.get(&device));
+        row.is_some_and(|row| !row.parked && row.desired.wish == Wish::Absent && !is_gone(row))
+    };
+    containers.chain(data).chain(leases).map(|thing| (thing.clone(), removed(thing.2))).collect()
+}
+
 fn orphan(
     kind: Kind,
     what: String,

@@ -146,3 +146,15 @@ fn ports_of_the_pool_that_others_publish_are_told_and_parked_devices_listed() {
     ];
     assert_eq!(judged(&seen), expected);
 }
+
+#[test]
+fn what_is_being_removed_is_neither_an_orphan_nor_gone() {
+    let mut seen = nothing();
+    seen.rows.extend([row(1, Wish::Absent, Phase::Stopping), row(2, Wish::Running, Phase::Running)]);
+    seen.with_data.extend([device(1), device(2)]);
+    assert_eq!(judged(&seen), []);
+    let data = |last: u8| (Kind::Data, device(last).to_string(), Some(device(last)));
+    assert_eq!(there(&seen), BTreeMap::from([(data(1), true), (data(2), false)]));
+    seen.with_data.clear();
+    assert_eq!(there(&seen), BTreeMap::new());
+}

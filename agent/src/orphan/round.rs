@@ -1,6 +1,6 @@
 //! Looks for orphans, tells of each once, applies the remedies, and counts what is gone.
 
-use super::judgement::{Remedy, Sighting, is_gone, judge};
+use super::judgement::{Remedy, Sighting, Thing, is_gone, judge, there};
 use super::{Kind, Orphan, Report};
 use crate::phone::context::{Context, Hindrance};
 use crate::store::{Notice, device, port_lease};
@@ -25,7 +25,7 @@ type Mark = (Kind, String);
 struct Memory {
     report: Report,
     told: BTreeSet<Mark>,
-    removing: BTreeSet<Mark>,
+    removing: BTreeSet<Thing>,
     removed: BTreeMap<Kind, u64>,
 }
 
@@ -94,7 +94,7 @@ impl Inspector {
         };
         let settings = &self.context.settings;
         let judged = judge(&settings.container.host, &settings.ports, &sighting);
-        self.tell(&judged);
+        self.tell(&judged, &there(&sighting));
         for (orphan, remedy) in judged {
             if let Err(Hindrance::Fatal(why)) = self.remedy(&orphan, remedy).await {
                 return Err(Hindrance::Fatal(why));
@@ -128,9 +128,10 @@ impl Inspector {
         Ok(Sighting { rows, leases, containers, published, with_data })
     }
 
-    /// A line for what is new, and for what is gone.
-    fn tell(&self, judged: &[(Orphan, Remedy)]) {
-        let now: BTreeSet<Mark> =
+    /// A line for what is new, and for what is gone; what was removed is counted once it is not
+    /// there any more.
+    fn tell(&self, judged: &[(Orphan, Remedy)], there: &BTreeMap<Thing, bool>) {
+        let mut now: BTreeSet<Mark> =
             judged.iter().map(|(orphan, _)| (orphan.kind, orphan.what.clone())).collect();
         let at = self.context.now();
         self.with(|memory| {
@@ -140,13 +141,24 @@ impl Inspector {
                     tracing::warn!(kind, what, why = orphan.why, removing = orphan.removing, "an orphan");
                 }
             }
+            let mut removing = BTreeSet::new();
+            for thing in std::mem::take(&mut memory.removing) {
+                let mark = (thing.0, thing.1.clone());
+                match there.get(&thing) {
+                    _ if now.contains(&mark) => {}
+                    None => *memory.removed.entry(thing.0).or_default() += 1,
+                    Some(true) => {
+                        now.insert(mark);
+                        removing.insert(thing);
+                    }
+                    // Its controller wants it back.
+                    Some(false) => {}
+                }
+            }
+            memory.removing = removing;
             for (kind, what) in memory.told.difference(&now) {
                 tracing::info!(kind = kind.name(), what, "an orphan is no more");
             }
-            for gone in memory.removing.iter().filter(|mark| !now.contains(*mark)) {
-                *memory.removed.entry(gone.0).or_default() += 1;
-            }
-            memory.removing = BTreeSet::new();
             memory.told = now;
             memory.report.at = Some(at);
             memory.report.fault = None;
@@ -166,7 +178,8 @@ impl Inspector {
         };
         match done {
             Ok(()) => {
-                self.with(|memory| memory.removing.insert((orphan.kind, orphan.what.clone())));
+                let thing = (orphan.kind, orphan.what.clone(), orphan.device);
+                self.with(|memory| memory.removing.insert(thing));
                 Ok(())
             }
             Err(Hindrance::Trouble(reason)) => {

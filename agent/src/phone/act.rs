@@ -82,6 +82,8 @@ impl DeviceTask {
             self.context.ports.free(port);
         }
         self.memory.no_setback();
+        // When it is removed once more, there is something again.
+        self.memory.erased = false;
         tracing::info!(device = %self.device, generation = question.generation, phase = phase.name(), "reached");
         Ok(())
     }

@@ -234,6 +234,11 @@ impl Machine {
         self.lock().data.iter().copied().collect()
     }
 
+    /// Somebody puts data of a device back.
+    pub fn put_data_back(&self, device: DeviceId, epoch: u32) {
+        self.lock().data.insert((device, epoch));
+    }
+
     /// Ports that containers have bound.
     pub fn bound_ports(&self) -> Vec<u16> {
         self.lock().bound_ports()

@@ -58,3 +58,28 @@ async fn orphans_are_looked_for_every_hour_and_after_every_start() {
     world.reach(&wish(1, 2, Wish::Absent)).await;
     world.until_clean().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn data_put_back_after_a_removal_is_removed_again_and_counted_once() {
+    let world = World::start().await;
+    world.reach(&wish(1, 1, Wish::Running)).await;
+    world.controller.desire(&wish(1, 2, Wish::Absent)).await;
+    let phase = |world: &World, phase: &str| {
+        let rows = world.count(&format!("SELECT count(*) FROM device WHERE phase = '{phase}'"));
+        (rows > 0).then_some(())
+    };
+    world.until("the phone's end", |world| phase(world, "stopping")).await;
+    // Its controller does not hear of it, so that its row stays.
+    world.broker.cut("fleet-1");
+    world.until("a removal", |world| phase(world, "absent")).await;
+    for times in 1..=2 {
+        assert_eq!(world.machine.data(), []);
+        world.machine.put_data_back(device(1), 0);
+        sleep(Duration::from_mins(62)).await;
+        let report = world.handle.as_ref().unwrap().orphans(false).await;
+        assert_eq!((report.orphans.len(), report.removed.get(&Kind::Data)), (0, Some(&times)), "{report}");
+    }
+    assert_eq!(world.machine.data(), []);
+    world.broker.heal("fleet-1");
+    world.until_clean().await;
+}
