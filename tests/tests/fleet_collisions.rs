@@ -298,7 +298,7 @@ async fn what_ended_before_a_backup_is_not_done_again_after_it() {
         sleep(Duration::from_secs(5)).await;
         fleet.controller.stop();
         sleep(Duration::from_secs(1)).await;
-        let saved = backup(&fleet.controller.database);
+        let saved = DatabaseCopy::of(&fleet.controller.database);
         fleet.controller.release();
         for verb in [Verb::Stop, Verb::Start] {
             let order = fleet.verb(id, verb).await;
@@ -315,7 +315,7 @@ async fn what_ended_before_a_backup_is_not_done_again_after_it() {
         let before = done();
         fleet.controller.stop();
         sleep(Duration::from_secs(1)).await;
-        restore(saved);
+        saved.put_back();
         fleet.controller.release();
         sleep(Duration::from_secs(120)).await;
         assert_eq!(done(), before, "{verb:?}");
