@@ -90,6 +90,7 @@ async fn the_description_names_every_call_and_each_is_there() {
         "post /devices/{id}/recordings",
         "get /recordings",
         "get /recordings/{id}",
+        "delete /recordings/{id}",
         "post /recordings/{id}/stop",
         "get /recordings/{id}/content",
         "get /hosts",
