@@ -42,14 +42,18 @@ use phonefleet_protocol::stream::sender::Regression;
 use phonefleet_protocol::time::{Clock, Timestamp};
 use phonefleet_protocol::topic::Channel;
 use phonefleet_service::Proof;
+use phonefleet_store::damage::is_damage;
 use phonefleet_store::stream_log::EVENT_OUTBOX;
-use phonefleet_store::{Store, rusqlite};
+use phonefleet_store::{ReadError, Store, WriteError, rusqlite};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+/// Between two looks at the database and its disk.
+const STORE_LOOK: Duration = Duration::from_secs(5);
 
 /// What the operator decides.
 #[derive(Clone, Debug)]
@@ -131,6 +135,7 @@ pub struct Agent {
 /// What a running agent shows to its handles.
 struct Shared {
     store: Store<Notice>,
+    set_aside: u32,
     clock: Arc<dyn Clock>,
     running: OnceLock<Running>,
     report: Mutex<HostReport>,
@@ -210,6 +215,10 @@ impl StatusSource for AgentHandle {
         Self::waiting(self)
     }
 
+    fn databases_set_aside(&self) -> u32 {
+        self.shared.set_aside
+    }
+
     fn link(&self) -> Option<LinkState> {
         let status = self.conversation()?;
         Some(LinkState {
@@ -250,6 +259,7 @@ impl Agent {
     pub fn new(settings: Settings, parts: Parts) -> (Self, AgentHandle) {
         let shared = Arc::new(Shared {
             store: parts.store.store.clone(),
+            set_aside: parts.store.times_set_aside,
             clock: Arc::clone(&parts.clock),
             running: OnceLock::new(),
             report: Mutex::new(parts.report.clone()),
@@ -372,6 +382,10 @@ impl Agent {
             speaking.run(connection).await;
             ("presence", Ok(()))
         });
+        if !store.is_inline() {
+            let (watched, watching) = (store.clone(), board.clone());
+            rooms.spawn(async move { ("database", watch_store(&watched, &watching).await) });
+        }
         let retention = settings.retention;
         rooms.spawn(async move {
             prune(store, EVENT_OUTBOX, retention, parts.clock).await;
@@ -394,6 +408,27 @@ impl Agent {
                 Err(error)
             }
         }
+    }
+}
+
+/// Tells whether the disk has room, and ends when the database is gone or damaged, also while
+/// nothing happens on this host.
+async fn watch_store(store: &Store<Notice>, board: &Board) -> Ended {
+    loop {
+        if store.is_short_of_room() {
+            board.missing(Part::Store, "the disk of `state_dir` is full: make room; no new phones meanwhile");
+        } else {
+            board.ready(Part::Store, "");
+        }
+        let written = store.write(|_| Ok::<_, rusqlite::Error>(())).await;
+        if let Err(error @ (WriteError::Closed | WriteError::Unknown(_))) = written {
+            return Err(store_failed(&error));
+        }
+        match store.read(|connection| meta::get(connection, meta::FLEET)).await {
+            Err(ReadError::Sqlite(error)) if is_damage(&error) => return Err(store_failed(&error)),
+            Ok(_) | Err(_) => {}
+        }
+        tokio::time::sleep(STORE_LOOK).await;
     }
 }
 

@@ -65,6 +65,7 @@ pub struct Metrics {
     ports_quarantined: Number,
     orphans: Family<KindLabel, Number>,
     orphans_removed: Family<KindLabel, Number>,
+    databases_set_aside: Number,
     link_open: Number,
     refused: Number,
     ignored: Number,
@@ -93,6 +94,7 @@ impl Metrics {
             ports_quarantined: Number::default(),
             orphans: Family::default(),
             orphans_removed: Family::default(),
+            databases_set_aside: Number::default(),
             link_open: Number::default(),
             refused: Number::default(),
             ignored: Number::default(),
@@ -141,6 +143,11 @@ impl Metrics {
             "Orphans that were removed since the agent began",
             metrics.orphans_removed.clone(),
         );
+        registry.register(
+            "databases_set_aside",
+            "Times that this host's database was damaged and a new one began",
+            metrics.databases_set_aside.clone(),
+        );
         registry.register("link_open", "Whether the controller listens", metrics.link_open.clone());
         registry.register("commands_refused", "Commands that became dead letters", metrics.refused.clone());
         metrics.recordings.register(&mut registry);
@@ -178,6 +185,7 @@ impl Metrics {
             self.orphans_removed.get_or_create(&label).set(signed(removed));
         }
         let link = status.link.clone().unwrap_or_default();
+        self.databases_set_aside.set(i64::from(status.databases_set_aside));
         self.link_open.set(i64::from(link.open));
         self.refused.set(signed(link.refused));
         self.ignored.set(signed(link.malformed));

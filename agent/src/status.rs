@@ -165,6 +165,11 @@ pub trait StatusSource: Send + Sync + 'static {
         BTreeMap::new()
     }
 
+    /// How often the database was damaged, and a new one began.
+    fn databases_set_aside(&self) -> u32 {
+        0
+    }
+
     /// How the conversation with the controller stands; `None` before it began.
     fn link(&self) -> Option<LinkState> {
         None
@@ -210,6 +215,9 @@ pub struct Status {
     /// What belongs to no device, as seen last.
     #[serde(default)]
     pub orphans: Report,
+    /// How often this host's database was damaged, and a new one began.
+    #[serde(default)]
+    pub databases_set_aside: u32,
     /// Why there is no snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
@@ -256,6 +264,7 @@ impl Overview {
             snapshot,
             waiting: source.map(|source| source.waiting()).unwrap_or_default(),
             orphans: self.orphans(false).await,
+            databases_set_aside: source.map_or(0, |source| source.databases_set_aside()),
             fault,
         }
     }
@@ -295,6 +304,9 @@ impl fmt::Display for Status {
         if let Some(link) = &self.link {
             let word = if link.open { "open" } else { "CLOSED" };
             writeln!(out, "link     {word}, {} events acknowledged", link.acknowledged)?;
+        }
+        if self.databases_set_aside > 0 {
+            writeln!(out, "the database was damaged and began anew {} times", self.databases_set_aside)?;
         }
         if let Some(fault) = &self.fault {
             writeln!(out, "devices, outbox and ports cannot be told: {fault}")?;

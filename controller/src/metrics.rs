@@ -63,6 +63,8 @@ pub struct Snapshot {
     pub dead_letters: u64,
     /// Items of hosts from the future.
     pub unknown_items: u64,
+    /// Logs of hosts that began anew.
+    pub logs_begun_anew: u64,
     /// Whether there is a connection to the broker.
     pub link_up: bool,
     /// Messages from the broker that changed nothing.
@@ -102,6 +104,7 @@ pub struct Metrics {
     oldest_command: Gauge<f64, AtomicU64>,
     dead_letters: Number,
     unknown_items: Number,
+    logs_begun_anew: Number,
     messages_ignored: Number,
     messages_dropped: Number,
     hellos_refused: Number,
@@ -133,6 +136,7 @@ impl Default for Metrics {
             oldest_command: Gauge::default(),
             dead_letters: Gauge::default(),
             unknown_items: Gauge::default(),
+            logs_begun_anew: Gauge::default(),
             messages_ignored: Gauge::default(),
             messages_dropped: Gauge::default(),
             hellos_refused: Gauge::default(),
@@ -161,6 +165,11 @@ impl Default for Metrics {
             "unknown_items",
             "Items of hosts of kinds from the future that are kept",
             metrics.unknown_items.clone(),
+        );
+        own.register(
+            "logs_begun_anew",
+            "Logs of hosts that were lost or restored and began anew with the host's inventory",
+            metrics.logs_begun_anew.clone(),
         );
         own.register(
             "messages_ignored",
@@ -234,6 +243,7 @@ impl Metrics {
         self.oldest_command.set(snapshot.oldest_command.as_secs_f64());
         self.dead_letters.set(snapshot.dead_letters as i64);
         self.unknown_items.set(snapshot.unknown_items as i64);
+        self.logs_begun_anew.set(snapshot.logs_begun_anew as i64);
         self.messages_ignored.set(snapshot.refusals.ignored as i64);
         self.messages_dropped.set(snapshot.refusals.dropped as i64);
         self.hellos_refused.set(snapshot.refusals.unwelcome as i64);

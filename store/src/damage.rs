@@ -7,6 +7,7 @@
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Of the databases that were set aside, so many are kept: the newest.
@@ -27,17 +28,49 @@ pub(crate) fn damage(path: &Path) -> Option<String> {
     match check() {
         Ok(result) if result == "ok" => None,
         Ok(result) => Some(result),
-        Err(error) => match error.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Some(error.to_string()),
-            _ => None,
-        },
+        Err(error) => is_damage(&error).then(|| error.to_string()),
     }
+}
+
+/// Whether SQLite says with this error that its database is damaged, for ever.
+pub fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+}
+
+/// The file that a database is in: another one may take its name, or none.
+pub(crate) struct Place {
+    path: PathBuf,
+    file: (u64, u64),
+}
+
+impl Place {
+    /// Where the database at `path` is now.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), file: identity(path)? })
+    }
+
+    /// Its name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether that file has lost its name: what is written to it, nobody will find.
+    pub fn is_lost(&self) -> bool {
+        match identity(&self.path) {
+            Ok(file) => file != self.file,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let known = std::fs::metadata(path)?;
+    Ok((known.dev(), known.ino()))
 }
 
 /// Moves a database out of the way, with what lies beside it; returns where it is now.
 pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let newest = all_set_aside(path).last().and_then(|newest| number(path, newest));
-    let target = with_suffix(path, &format!("{ASIDE}{:06}", newest.unwrap_or(0) + 1));
+    let target = with_suffix(path, &format!("{ASIDE}{:06}", times_set_aside(path) + 1));
     for (from, to) in moves(path, &target) {
         match std::fs::rename(&from, to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound || from == path => return Err(error),
@@ -61,6 +94,11 @@ pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
 fn moves(path: &Path, target: &Path) -> Vec<(PathBuf, PathBuf)> {
     let both = |suffix: &str| (with_suffix(path, suffix), with_suffix(target, suffix));
     [""].into_iter().chain(BESIDE).map(both).collect()
+}
+
+/// How many databases were set aside so far in the place of the one at `path`; not all are kept.
+pub fn times_set_aside(path: &Path) -> u32 {
+    all_set_aside(path).last().and_then(|newest| number(path, newest)).unwrap_or(0)
 }
 
 /// Databases that were set aside in the place of the one at `path`, the oldest first.
@@ -190,6 +228,7 @@ mod tests {
         }
         let kept = all_set_aside(&path);
         assert_eq!(kept.len(), KEPT);
+        assert_eq!(times_set_aside(&path) as usize, KEPT + 2);
         assert_eq!(fs::read_to_string(&kept[0]).unwrap(), "database 2");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2 * KEPT, "with what lies beside them");
     }

@@ -11,6 +11,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`writer`] | the store handle, the batch, and the rules for errors |
+//! | [`ballast`] | room that is kept for a full disk |
 //! | [`damage`] | a damaged database is set aside |
 //! | [`migration`] | opening, locking and upgrading a database |
 //! | [`stream_log`] | the tables of the reliable stream: log, cursor, dead letters |
@@ -19,6 +20,7 @@
 //! run again. What must happen after the commit is a notice. The store runs on a thread
 //! of its own, or inline in the caller for simulations on virtual time.
 
+pub mod ballast;
 pub mod damage;
 pub mod migration;
 pub mod stream_log;

@@ -389,6 +389,13 @@ pub fn aside_counts(connection: &Connection) -> Result<(u64, u64), rusqlite::Err
     Ok((dead as u64, unknown as u64))
 }
 
+/// Logs of peers that were left for good, because a peer began another: what they had left to
+/// tell is not known to anybody any more.
+pub fn left_count(connection: &Connection) -> Result<u64, rusqlite::Error> {
+    let count = "SELECT count(*) FROM inbox_retired";
+    connection.query_row(count, [], |row| row.get::<_, i64>(0)).map(|count| count as u64)
+}
+
 /// A log read outside of a write: what [`phonefleet_protocol::stream::Endpoint::poll`] needs.
 pub struct LogReader<'a> {
     /// Connection, in a snapshot of its own.

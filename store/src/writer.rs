@@ -8,15 +8,17 @@
 //!   savepoint. A job that refuses before it writes disturbs nobody.
 //! * `SQLITE_FULL`, `IOERR` and `NOMEM` may roll back the whole batch. After each error the
 //!   writer looks whether a transaction still stands; if not, the other jobs are run again.
-//! * A `COMMIT` that fails is unknown. Nobody is told "done", the store stops, and the
+//! * A `COMMIT` that a full disk refuses gives the ballast up and is tried again, once.
+//! * A `COMMIT` that fails otherwise is unknown. Nobody is told "done", the store stops, and the
 //!   daemon has to start again from the disk.
 //! * A job that panics is an error of that job.
 
-use crate::damage;
+use crate::ballast::Ballast;
+use crate::damage::{self, Place};
 use crate::migration::{self, OpenError, Schema};
 use phonefleet_protocol::mutant::{Mutant, planted};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::File;
 use std::future::Future;
 use std::ops::Deref;
@@ -90,7 +92,8 @@ pub enum WriteError<E> {
     /// The commit failed: it may or may not stand. The daemon must start again.
     #[error("a commit failed and its outcome is unknown: {0}")]
     Unknown(String),
-    /// The store has stopped after such a failure, or because the daemon ends.
+    /// The store has stopped: after such a failure, because its file was removed, or because the
+    /// daemon ends.
     #[error("the database is closed")]
     Closed,
 }
@@ -167,6 +170,8 @@ trait Job<N>: Send {
 enum Failure {
     Unavailable(String),
     Unknown(String),
+    /// Where it would be written, nobody would find it.
+    Lost,
 }
 
 impl<E> From<&Failure> for WriteError<E> {
@@ -174,6 +179,7 @@ impl<E> From<&Failure> for WriteError<E> {
         match failure {
             Failure::Unavailable(why) => Self::Unavailable(why.clone()),
             Failure::Unknown(why) => Self::Unknown(why.clone()),
+            Failure::Lost => Self::Closed,
         }
     }
 }
@@ -222,7 +228,7 @@ where
 
 enum Engine<N> {
     Threaded { queue: mpsc::Sender<Box<dyn Job<N>>>, readers: Arc<Readers> },
-    Inline { writer: Mutex<Option<Writer<N>>>, gate: Option<Arc<dyn CommitGate>> },
+    Inline { writer: Mutex<Option<Box<Writer<N>>>>, gate: Option<Arc<dyn CommitGate>> },
 }
 
 struct Readers {
@@ -234,13 +240,15 @@ struct Readers {
 /// A cheap handle to one database.
 pub struct Store<N> {
     engine: Arc<Engine<N>>,
+    /// None in simulations.
+    ballast: Option<Arc<Ballast>>,
     /// Held, not read: it keeps other processes away while any handle lives.
     lock: Arc<File>,
 }
 
 impl<N> Clone for Store<N> {
     fn clone(&self) -> Self {
-        Self { engine: Arc::clone(&self.engine), lock: Arc::clone(&self.lock) }
+        Self { engine: Arc::clone(&self.engine), ballast: self.ballast.clone(), lock: Arc::clone(&self.lock) }
     }
 }
 
@@ -284,12 +292,41 @@ impl<N: Send + 'static> Store<N> {
             Mode::Threaded => "FULL",
             Mode::Inline { .. } => "OFF",
         };
-        let connection = connect(&options.path, synchronous)
-            .map_err(|source| OpenError::Sqlite { path: options.path.clone(), source })?;
-        migration::migrate(&connection, &options.path, &options.schema)?;
-        let mut writer = Writer { connection, on_commit: Arc::new(on_commit), notices: Vec::new() };
+        let open = || {
+            let connection = connect(&options.path, synchronous, OpenFlags::default())
+                .map_err(|source| OpenError::Sqlite { path: options.path.clone(), source })?;
+            migration::migrate(&connection, &options.path, &options.schema)?;
+            Ok(connection)
+        };
+        let ballast = match options.mode {
+            Mode::Threaded => Some(Arc::new(Ballast::beside(&options.path))),
+            Mode::Inline { .. } => None,
+        };
+        let connection = match open() {
+            // Its log and its index need room, too.
+            Err(OpenError::Sqlite { .. })
+                if ballast.as_ref().is_some_and(|ballast| ballast.give_up_if_full()) =>
+            {
+                open()?
+            }
+            opened => opened?,
+        };
+        let mut writer = Writer {
+            connection,
+            on_commit: Arc::new(on_commit),
+            notices: Vec::new(),
+            ballast: ballast.clone(),
+            place: None,
+        };
+        if matches!(options.mode, Mode::Threaded) {
+            let place = Place::of(&options.path);
+            writer.place =
+                Some(place.map_err(|source| OpenError::File { path: options.path.clone(), source })?);
+        }
         let engine = match &options.mode {
-            Mode::Inline { gate } => Engine::Inline { writer: Mutex::new(Some(writer)), gate: gate.clone() },
+            Mode::Inline { gate } => {
+                Engine::Inline { writer: Mutex::new(Some(Box::new(writer))), gate: gate.clone() }
+            }
             Mode::Threaded => {
                 let (queue, mut jobs) = mpsc::channel::<Box<dyn Job<N>>>(QUEUE_JOBS);
                 std::thread::Builder::new()
@@ -304,7 +341,17 @@ impl<N: Send + 'static> Store<N> {
                 Engine::Threaded { queue, readers: Arc::new(readers) }
             }
         };
-        Ok(Self { engine: Arc::new(engine), lock: Arc::new(lock) })
+        Ok(Self { engine: Arc::new(engine), ballast, lock: Arc::new(lock) })
+    }
+
+    /// Whether it is that of a simulation, which has no disk to look at.
+    pub fn is_inline(&self) -> bool {
+        matches!(*self.engine, Engine::Inline { .. })
+    }
+
+    /// Whether the disk is so full that whatever would need more of it is to be refused.
+    pub fn is_short_of_room(&self) -> bool {
+        self.ballast.as_ref().is_some_and(|ballast| ballast.is_short())
     }
 
     /// Runs `job` in a transaction and answers after its commit. Waits for room in the
@@ -403,7 +450,8 @@ impl Readers {
         let connection = if let Some(connection) = idle {
             connection
         } else {
-            let connection = connect(&self.path, "FULL")?;
+            let connection =
+                connect(&self.path, "FULL", OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE)?;
             connection.pragma_update(None, "query_only", true)?;
             connection
         };
@@ -419,8 +467,12 @@ impl Readers {
     }
 }
 
-fn connect(path: &std::path::Path, synchronous: &str) -> Result<Connection, rusqlite::Error> {
-    let connection = Connection::open(path)?;
+fn connect(
+    path: &std::path::Path,
+    synchronous: &str,
+    flags: OpenFlags,
+) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", synchronous)?;
@@ -440,13 +492,16 @@ struct Writer<N> {
     connection: Connection,
     on_commit: OnCommit<N>,
     notices: Vec<N>,
+    ballast: Option<Arc<Ballast>>,
+    /// None in simulations.
+    place: Option<Place>,
 }
 
 impl<N> Writer<N> {
     fn run(&mut self, jobs: &mut mpsc::Receiver<Box<dyn Job<N>>>) {
         while let Some(first) = jobs.blocking_recv() {
             if !self.commit_batch(vec![first], &mut || jobs.try_recv().ok()) {
-                tracing::error!("the database writer stops: a commit failed and its outcome is unknown");
+                tracing::error!("the database writer stops; the daemon has to start again from the disk");
                 return;
             }
         }
@@ -472,6 +527,11 @@ impl<N> Writer<N> {
         more: More<'_, N>,
         guarded: &mut bool,
     ) -> Commit {
+        if let Some(place) = self.place.as_ref().filter(|place| place.is_lost()) {
+            tracing::error!(database = %place.path().display(), "the database's file was removed or replaced under this daemon");
+            batch.drain(..).for_each(|job| job.fail(&Failure::Lost));
+            return Commit::Unknown;
+        }
         if let Err(error) = execute(&self.connection, "BEGIN IMMEDIATE") {
             let failure = Failure::Unavailable(error.to_string());
             tracing::warn!(%error, "the database refused to begin a write");
@@ -501,6 +561,8 @@ impl<N> Writer<N> {
                     return Commit::Stands;
                 }
                 JobEnd::BatchLost => {
+                    // It may have been for want of room.
+                    let _ = self.ballast.as_ref().is_some_and(|ballast| ballast.give_up_if_full());
                     tracing::warn!(
                         survivors = ran,
                         "the database rolled a batch back; running the others again"
@@ -515,6 +577,9 @@ impl<N> Writer<N> {
             if error.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.connection.is_autocommit() {
                 // Known: the disk had no room for the frame that makes a commit of what is before
                 // it in the log (the unix VFS writes none behind it), and SQLite has rolled back.
+                if self.ballast.as_ref().is_some_and(|ballast| ballast.give_up()) {
+                    return Commit::Stands; // for none of them: they run again
+                }
                 let failure = Failure::Unavailable(error.to_string());
                 tracing::warn!(%error, "the disk is full: nothing can be written");
                 batch.drain(..).for_each(|job| job.fail(&failure));

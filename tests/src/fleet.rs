@@ -113,6 +113,8 @@ pub struct Fleet {
 pub struct HostOptions {
     /// What it takes on.
     pub capacity: Capacity,
+    /// Ports of each kind; a hundred if 0.
+    pub ports: u16,
 }
 
 impl Fleet {
@@ -355,6 +357,15 @@ pub fn spec(arguments: &[&str]) -> DeviceSpec {
     DeviceSpec { cpu_cores: 1.0, memory_mb: 128, boot_args, ..DeviceSpec::default() }
 }
 
+fn port_settings(count: u16) -> PortSettings {
+    let (adb, webrtc) = (20_000, 21_000.max(20_000 + count));
+    PortSettings {
+        adb: adb..=adb + count - 1,
+        webrtc: webrtc..=webrtc + count - 1,
+        ephemeral: Some(32_768..=60_999),
+    }
+}
+
 fn supervise<F, Run>(database: PathBuf, run: F) -> Daemon
 where
     F: Fn(PathBuf, CrashPoint) -> Run + Send + 'static,
@@ -457,7 +468,7 @@ async fn run_agent(
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
         },
         allowed_images: vec!["phonefleet/missing:dev".to_owned()],
-        ports: PortSettings { adb: 20000..=20099, webrtc: 21000..=21099, ephemeral: Some(32768..=60999) },
+        ports: port_settings(if options.ports == 0 { 100 } else { options.ports }),
         boot_timeout: Duration::from_secs(30),
         answer_deadline: Duration::from_secs(60),
         retention: phonefleet_link::retention::Retention::default(),

@@ -7,47 +7,9 @@
 use phonefleet_controller::store::{self, Store};
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::{Mode, WriteError, rusqlite};
-use phonefleet_tests::real::program::run;
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use phonefleet_tests::real::small_disk::SmallDisk;
+use std::path::Path;
 use std::sync::Arc;
-
-/// A small file system of its own, gone with the value.
-struct SmallDisk {
-    folder: PathBuf,
-}
-
-impl SmallDisk {
-    /// `None`, and a line that says so, outside the environment: only there, mounts are nobody else's.
-    fn mount() -> Option<Self> {
-        let Some(environment) = std::env::var_os("PHONEFLEET_TEST_ENVIRONMENT") else {
-            println!("skipped: run it with tests/environment/run");
-            return None;
-        };
-        let folder = Path::new(&environment).join(format!("small-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder.to_str().unwrap()]).unwrap();
-        Some(Self { folder })
-    }
-
-    /// Takes all the room that is left.
-    fn fill(&self) {
-        let mut file = fs::File::create(self.folder.join("filler")).unwrap();
-        while file.write_all(&[0; 4096]).is_ok() {}
-        while file.write_all(&[0; 1]).is_ok() {}
-    }
-
-    fn empty(&self) {
-        fs::remove_file(self.folder.join("filler")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = run(["umount", "-l", self.folder.to_str().unwrap_or_default()]);
-    }
-}
 
 async fn append(store: &Store, number: u32) -> Result<(), WriteError<rusqlite::Error>> {
     let text = format!("{number}").repeat(300);
@@ -60,7 +22,13 @@ async fn append(store: &Store, number: u32) -> Result<(), WriteError<rusqlite::E
 
 #[tokio::test]
 async fn a_full_disk_is_waited_for_and_nothing_is_in_doubt() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(environment) = std::env::var_os("PHONEFLEET_TEST_ENVIRONMENT") else {
+        println!("skipped: run it with tests/environment/run");
+        return;
+    };
+    // Too small for a ballast: what is full, is.
+    let folder = Path::new(&environment).join(format!("small-{}", std::process::id()));
+    let disk = SmallDisk::mount(&folder, 2048);
     let path = disk.folder.join("controller.db");
     let store = store::open(&path, Mode::Threaded, Arc::new(|_| {})).unwrap();
     let (mut stands, mut refused) = (Vec::new(), 0);
@@ -108,4 +76,41 @@ async fn a_full_disk_is_waited_for_and_nothing_is_in_doubt() {
         }
     };
     assert_eq!(again.read(column).await.unwrap(), stands);
+}
+
+#[tokio::test]
+async fn a_ballast_keeps_room_for_what_must_go_on() {
+    let Some(environment) = std::env::var_os("PHONEFLEET_TEST_ENVIRONMENT") else {
+        println!("skipped: run it with tests/environment/run");
+        return;
+    };
+    let folder = Path::new(&environment).join(format!("ballast-{}", std::process::id()));
+    let disk = SmallDisk::mount(&folder, 32 << 10);
+    let (path, ballast) = (folder.join("controller.db"), folder.join("controller.ballast"));
+    let store = store::open(&path, Mode::Threaded, Arc::new(|_| {})).unwrap();
+    let deadline = || tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    for round in 0..2 {
+        assert!(!store.is_short_of_room() && ballast.exists());
+        disk.fill();
+        let end = deadline();
+        while !store.is_short_of_room() {
+            assert!(tokio::time::Instant::now() < end, "nobody sees that the disk is full");
+            tokio::task::yield_now().await;
+        }
+        // Every one of them stands, though the disk had no room for them; the ballast had.
+        let mut written = 0;
+        while ballast.exists() || written < 1000 {
+            append(&store, written).await.unwrap();
+            written += 1;
+            assert!(written < 20_000, "this disk is not full");
+        }
+        println!("round {round}: {written} writes of a full disk stand");
+        assert!(store.is_short_of_room());
+        disk.empty();
+        let end = deadline();
+        while store.is_short_of_room() {
+            assert!(tokio::time::Instant::now() < end, "the ballast is not made again");
+            tokio::task::yield_now().await;
+        }
+    }
 }

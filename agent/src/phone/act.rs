@@ -133,6 +133,10 @@ impl DeviceTask {
     /// the device can hold it.
     async fn lease_ports(&mut self, view: &View) -> Result<(), Hindrance> {
         let device = self.device;
+        if view.row.ports.is_none() && view.row.answer.is_none() && self.context.store.is_short_of_room() {
+            let text = "the disk of this host's `state_dir` is full: no new phones until there is room";
+            return self.fail(view, Reason::new("DISK_FULL", text), true).await;
+        }
         for kind in [PortKind::Adb, PortKind::Webrtc] {
             loop {
                 let known = self

@@ -12,6 +12,7 @@ use crate::store::{Notice, Tx};
 use phonefleet_protocol::facts::Reason;
 use phonefleet_protocol::id::DeviceId;
 use phonefleet_protocol::time::{Clock, Timestamp};
+use phonefleet_store::damage::is_damage;
 use phonefleet_store::{ReadError, Store, WriteError, rusqlite};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -134,6 +135,8 @@ impl Context {
     ) -> Result<T, Hindrance> {
         self.store.write(job).await.map_err(|error| match error {
             WriteError::Unknown(_) | WriteError::Closed => Hindrance::Fatal(error.to_string()),
+            // The next agent sets it aside.
+            WriteError::Refused(damaged) if is_damage(&damaged) => Hindrance::Fatal(damaged.to_string()),
             _ => Hindrance::trouble("DATABASE_UNAVAILABLE", &error),
         })
     }
@@ -145,6 +148,7 @@ impl Context {
     ) -> Result<T, Hindrance> {
         self.store.read(job).await.map_err(|error| match error {
             ReadError::Closed => Hindrance::Fatal(error.to_string()),
+            ReadError::Sqlite(damaged) if is_damage(&damaged) => Hindrance::Fatal(damaged.to_string()),
             ReadError::Sqlite(_) => Hindrance::trouble("DATABASE_UNAVAILABLE", &error),
         })
     }

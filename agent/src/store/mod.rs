@@ -20,10 +20,11 @@ pub mod process;
 pub mod recording;
 
 use phonefleet_protocol::id::{DeviceId, RecordingId};
+use phonefleet_store::damage::times_set_aside;
 use phonefleet_store::migration::Schema;
 use phonefleet_store::rusqlite::types::Type;
 use phonefleet_store::{Migration, Mode, OpenError, Options, Store, rusqlite};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokio::sync::mpsc;
 
 /// Every migration of the agent's database.
@@ -79,8 +80,8 @@ pub type Tx<'a> = phonefleet_store::Tx<'a, Notice>;
 pub struct AgentStore {
     /// Handle for reading and writing; cheap to clone.
     pub store: Store<Notice>,
-    /// Where the damaged database is that this one has taken the place of.
-    pub set_aside: Option<PathBuf>,
+    /// How often the database was damaged so far, and a new one took its place.
+    pub times_set_aside: u32,
     pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
     pub(crate) announce: mpsc::UnboundedSender<Notice>,
 }
@@ -92,13 +93,13 @@ pub fn open(path: &Path, mode: Mode) -> Result<AgentStore, OpenError> {
     let (announce, notices) = mpsc::unbounded_channel();
     let sender = announce.clone();
     let options = Options { path: path.to_owned(), schema: SCHEMA, mode };
-    let (store, set_aside) = Store::open_or_set_aside(&options, move |committed| {
+    let (store, _) = Store::open_or_set_aside(&options, move |committed| {
         for notice in committed {
             // Without an agent (a command that only looks) nobody listens.
             let _ = sender.send(notice);
         }
     })?;
-    Ok(AgentStore { store, set_aside, notices, announce })
+    Ok(AgentStore { store, times_set_aside: times_set_aside(path), notices, announce })
 }
 
 /// A column whose text is not what this program writes: the row of a newer program, or damage.

@@ -179,12 +179,13 @@ pub async fn create(State(api): State<Api>, call: Call) -> Result<Answer, Proble
     let order = body.order()?;
     let user = order.user_id.clone();
     let handle = api.handle.clone();
-    call.once(&api, Some(&user), move |tx, now| {
-        let accepted = accept(&handle, tx, &order, now)?;
-        let message = format!("device {} is being created", accepted.device.name);
-        Answer::accepted(&Ordered::of(tx, accepted)?, message)
-    })
-    .await
+    call.that_grows()
+        .once(&api, Some(&user), move |tx, now| {
+            let accepted = accept(&handle, tx, &order, now)?;
+            let message = format!("device {} is being created", accepted.device.name);
+            Answer::accepted(&Ordered::of(tx, accepted)?, message)
+        })
+        .await
 }
 
 /// The terms of this controller.
@@ -278,6 +279,7 @@ async fn verb(api: Api, id: String, call: Call, verb: Verb) -> Result<Answer, Pr
     let id = device_id(&id)?;
     let Nothing {} = parse_optional(&call.body)?;
     let handle = api.handle.clone();
+    let call = if matches!(verb, Verb::Stop | Verb::Delete) { call } else { call.that_grows() };
     call.once(&api, None, move |tx, now| carry_out(&handle, tx, id, verb, now)).await
 }
 

@@ -68,7 +68,7 @@ pub async fn create(State(api): State<Api>, call: Call) -> Result<Answer, Proble
     }
     let items = items(&body.devices);
     let handle = api.handle.clone();
-    call.once(&api, None, move |tx, now| {
+    call.that_grows().once(&api, None, move |tx, now| {
         let mut results = Map::new();
         let mut accepted_count = 0;
         for (index, item) in items.iter().enumerate() {

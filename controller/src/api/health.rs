@@ -58,6 +58,9 @@ pub async fn ready(State(api): State<Api>) -> Result<Answer, Problem> {
     if api.write(|_| Ok(())).await.is_err() {
         reasons.push("the database cannot be written: every change is refused".to_owned());
     }
+    if api.handle.store.is_short_of_room() {
+        reasons.push("the database's disk is full: only stops and deletions are accepted".to_owned());
+    }
     if reasons.is_empty() {
         Answer::ok(&Ready { ready: true }, "")
     } else {
@@ -97,6 +100,7 @@ fn snapshot(connection: &Connection, lost_after: Duration, now: Timestamp) -> Re
     let (dead_letters, unknown_items) = phonefleet_store::stream_log::aside_counts(connection)?;
     snapshot.dead_letters = dead_letters;
     snapshot.unknown_items = unknown_items;
+    snapshot.logs_begun_anew = phonefleet_store::stream_log::left_count(connection)?;
     let mut after = String::new();
     loop {
         let hosts = crate::store::host::page(connection, &after, HOST_PAGE)?;

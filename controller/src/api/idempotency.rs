@@ -39,6 +39,7 @@ pub struct Call {
     key: Option<String>,
     /// Its body; may be empty.
     pub body: Bytes,
+    grows: bool,
 }
 
 impl FromRequest<Api> for Call {
@@ -65,7 +66,7 @@ impl FromRequest<Api> for Call {
             let detail = "send the body with Content-Type: application/json";
             return Err(Problem::new(Code::UnsupportedMediaType, detail));
         }
-        Ok(Self { method, path, key, body })
+        Ok(Self { method, path, key, body, grows: false })
     }
 }
 
@@ -113,6 +114,12 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 impl Call {
+    /// It makes something: refused while the disk is full.
+    #[must_use]
+    pub fn that_grows(self) -> Self {
+        Self { grows: true, ..self }
+    }
+
     /// Carries the call out in one transaction, or gives the answer that its key has.
     /// `user` is the user that the call names.
     pub async fn once(
@@ -122,6 +129,8 @@ impl Call {
         mut act: impl FnMut(&mut Tx<'_>, Timestamp) -> Result<Answer, Problem> + Send + 'static,
     ) -> Result<Answer, Problem> {
         let now = api.clock().now();
+        let full = self.grows && api.handle.store.is_short_of_room();
+        let mut act = move |tx: &mut Tx<'_>, now| if full { Err(Problem::disk_full()) } else { act(tx, now) };
         let body_hash = xxh3_64(&self.body);
         let scope = self.key.map(|key| Scope {
             user_id: user.map(|user| user.as_str().to_owned()).unwrap_or_default(),

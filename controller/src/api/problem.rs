@@ -198,6 +198,16 @@ impl Problem {
         .retry_after(5)
     }
 
+    /// The disk is full: what would need more of it is refused.
+    pub fn disk_full() -> Self {
+        Self::new(
+            Code::StoreUnavailable,
+            "the disk of the controller's database is full, and nothing was changed: make room; until then \
+             only stops and deletions are accepted",
+        )
+        .retry_after(30)
+    }
+
     fn store_unavailable() -> Self {
         Self::new(Code::StoreUnavailable, "the database cannot be used now; nothing was changed: try again")
             .retry_after(5)

@@ -143,14 +143,15 @@ pub async fn start(State(api): State<Api>, Named(id): Named, call: Call) -> Resu
     };
     let spec = body.spec()?;
     let handle = api.handle.clone();
-    call.once(&api, None, move |tx, now| {
-        let row = order::start(tx, handle.settings.quota, device, spec, &*handle.ids, now)?;
-        let recording_id = row.recording_id.to_string();
-        let message = format!("recording {recording_id} begins");
-        let recording = Sizes::default().view(tx, row, now)?;
-        Answer::accepted(&OrderedRecording { recording_id, recording }, message)
-    })
-    .await
+    call.that_grows()
+        .once(&api, None, move |tx, now| {
+            let row = order::start(tx, handle.settings.quota, device, spec, &*handle.ids, now)?;
+            let recording_id = row.recording_id.to_string();
+            let message = format!("recording {recording_id} begins");
+            let recording = Sizes::default().view(tx, row, now)?;
+            Answer::accepted(&OrderedRecording { recording_id, recording }, message)
+        })
+        .await
 }
 
 /// Ends a recording; what it has is made whole. Repeated, or after its end, it changes nothing.

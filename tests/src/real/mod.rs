@@ -20,6 +20,7 @@
 //! | [`http`] | calls of the API, and of the engine |
 //! | [`adb`] | a user's own `adb` |
 //! | [`phone`] | one ordered phone, and the proof that nobody touched it |
+//! | [`small_disk`] | a file system that a test fills |
 //! | [`audit`] | everything that must fit together, or be gone |
 //! | [`process_table`] | processes and listening ports, as the kernel tells |
 //! | [`wait`] | conditions with deadlines |
@@ -36,6 +37,7 @@ pub mod phone;
 pub mod process_table;
 pub mod processes;
 pub mod program;
+pub mod small_disk;
 pub mod wait;
 pub mod world;
 

@@ -8,6 +8,7 @@ use super::network::Network;
 use super::process_table;
 use super::processes::Processes;
 use super::program::{Program, built, signal};
+use super::small_disk::SmallDisk;
 use super::until;
 use nix::sys::signal::Signal;
 use phonefleet_store::rusqlite::types::FromSql;
@@ -34,11 +35,18 @@ pub struct WorldOptions {
     pub controller: String,
     /// Addresses beside the loopback that the broker listens on.
     pub broker_addresses: Vec<String>,
+    /// Kibibytes of a disk of its own for the controller's database.
+    pub controller_disk: Option<u32>,
 }
 
 impl Default for WorldOptions {
     fn default() -> Self {
-        Self { max_devices: 1000, controller: String::new(), broker_addresses: Vec::new() }
+        Self {
+            max_devices: 1000,
+            controller: String::new(),
+            broker_addresses: Vec::new(),
+            controller_disk: None,
+        }
     }
 }
 
@@ -61,6 +69,10 @@ pub struct HostOptions {
     pub network: Option<(Vec<std::ffi::OsString>, String)>,
     /// First ADB port of a hundred; WebRTC ports begin 1000 above it.
     pub first_port: u16,
+    /// Kibibytes of a disk of its own for its agent's state.
+    pub disk: Option<u32>,
+    /// Where its agent finds the broker, if not where the broker listens.
+    pub broker: Option<String>,
 }
 
 impl Default for HostOptions {
@@ -74,6 +86,8 @@ impl Default for HostOptions {
             further: String::new(),
             network: None,
             first_port: 20_000,
+            disk: None,
+            broker: None,
         }
     }
 }
@@ -97,6 +111,8 @@ pub struct Host {
     pub adb_ports: std::ops::RangeInclusive<u16>,
     /// Whether it has a network of its own.
     pub far: bool,
+    /// Its state's disk, if it has one of its own.
+    pub disk: Option<SmallDisk>,
 }
 
 /// The installation.
@@ -114,6 +130,8 @@ pub struct World {
     pub adb: Adb,
     /// Everything of this world.
     pub folder: PathBuf,
+    /// The disk of the controller's database, if it has one of its own.
+    pub disk: Option<SmallDisk>,
     database: PathBuf,
     _folder: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
@@ -139,7 +157,8 @@ impl World {
         let temporary = tempfile::Builder::new().prefix("w").tempdir_in(environment).expect("a folder");
         let folder = temporary.path().to_owned();
         let broker = Broker::start(&folder, &options.broker_addresses);
-        let database = folder.join("controller.db");
+        let disk = options.controller_disk.map(|size| SmallDisk::mount(&folder.join("c"), size));
+        let database = disk.as_ref().map_or(&folder, |disk| &disk.folder).join("controller.db");
         let api = Api { address: SocketAddr::from(([127, 0, 0, 1], free_port())) };
         let text = format!(
             "listen = \"{}\"\ndatabase = \"{}\"\n[mqtt]\nurl = \"{}\"\n[quota]\ndefault_max_devices = {}\n{}\n",
@@ -162,6 +181,7 @@ impl World {
             broker,
             adb,
             folder,
+            disk,
             database,
             _folder: temporary,
             _turn: turn,
@@ -187,10 +207,11 @@ impl World {
         // Engines outlive a world, and labels tell what is whose.
         let id = format!("h{number}-{}", std::process::id());
         let state = self.folder.join(format!("a{number}"));
+        let disk = options.disk.map(|size| SmallDisk::mount(&state, size));
         let engine = options.engine.clone().or_else(Engine::of_environment).expect("an engine");
         let local = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (prefix, broker) = match &options.network {
-            None => (Vec::new(), self.broker.url()),
+            None => (Vec::new(), options.broker.clone().unwrap_or_else(|| self.broker.url())),
             Some((prefix, address)) => (prefix.clone(), self.broker.url_at(address)),
         };
         let first = options.first_port;
@@ -223,6 +244,7 @@ impl World {
             local_api: Api { address: local },
             adb_ports: first..=first + 99,
             far: options.network.is_some(),
+            disk,
             id: id.clone(),
         };
         self.hosts.push(host);
@@ -342,9 +364,12 @@ impl World {
 
 impl Host {
     fn database(&self) -> PathBuf {
-        let entries = std::fs::read_dir(&self.state).expect("the agent's state folder");
-        let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        files.find(|path| path.extension().is_some_and(|kind| kind == "db")).expect("the agent's database")
+        until("the agent has a database", Duration::from_secs(30), || {
+            let entries = std::fs::read_dir(&self.state).map_err(|error| error.to_string())?;
+            let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+            let found = files.find(|path| path.extension().is_some_and(|kind| kind == "db"));
+            found.ok_or_else(|| format!("none in {}", self.state.display()))
+        })
     }
 
     /// A value out of its agent's database.
