@@ -178,7 +178,8 @@ pub trait Recorder: Send + Sync + 'static {
         signal: StopSignal,
     ) -> Result<(), RecorderError>;
 
-    /// Takes care that it is never launched any more; `false`: it was already.
+    /// Takes care that it is never launched any more; `false`: it was already. `Refused`: the
+    /// phone lets nothing be made there.
     async fn forbid(&self, phone: Phone, place: &Place) -> Result<bool, RecorderError>;
 
     /// What there is in our folder.

@@ -109,8 +109,12 @@ pub fn plan(row: &RecordingRow, sight: &Sight) -> Action {
     match sight.process {
         ProcessState::Unknown(long) => unanswered(row, long, sight.now),
         ProcessState::Seen(sighting) => match sighting.recorder {
-            Recorded::Never => not_launched(row, sight),
-            Recorded::Ended => Action::Ended(rebooted(row, &sighting).then_some(EndCause::DeviceDied)),
+            Recorded::Never if row.process.is_none() => not_launched(row, sight),
+            // It ran once: somebody deleted its folder, or an older state of the database came
+            // back after its video was taken.
+            Recorded::Never | Recorded::Ended => {
+                Action::Ended(rebooted(row, &sighting).then_some(EndCause::DeviceDied))
+            }
             Recorded::Runs(process) if row.process != Some(process) => Action::Adopt(sighting),
             Recorded::Runs(_) => go_on(row, &sighting, sight.now),
         },

@@ -91,6 +91,13 @@ fn ends_are_told_apart() {
     assert_eq!(plan(&running(), &sight(PhoneState::Ready, boot(None, None))), Action::Ended(None));
     let unnoted = RecordingRow { boot_mark: None, process: None, ..running() };
     assert_eq!(plan(&unnoted, &sight(PhoneState::Ready, boot(Some(1), Some(2)))), died);
+    // A folder that is gone is no recorder that never was.
+    let never = |runs_in| {
+        let recorder = Recorded::Never;
+        ProcessState::Seen(Sighting { recorder, launched_in: None, runs_in, bytes: 0, age: None })
+    };
+    assert_eq!(plan(&running(), &sight(PhoneState::Ready, never(Some(1)))), Action::Ended(None));
+    assert_eq!(plan(&running(), &sight(PhoneState::Ready, never(Some(2)))), died);
     let ended = RecordingRow { ended_at: Some(NOW), ..running() };
     assert_eq!(plan(&ended, &sight(DEAD, UNKNOWN)), Action::Collect);
     let over = RecordingRow { phase: RecordingPhase::Final, ..ended };

@@ -41,6 +41,7 @@ fn on_phone(serial: &str, body: &str) -> String {
 
 /// Tells how the recording in `$D` is. `$p` and `$t` name its process; without them the
 /// file does. A launch writes that file at once: what is without it for a second has none.
+/// A process that is known is looked for wherever its folder is: somebody may have deleted that.
 fn tell() -> &'static str {
     "since 1; echo \"init $s\"
 { read -r u l </proc/uptime && echo \"uptime $u\"; } 2>/dev/null
@@ -50,9 +51,9 @@ if [ -z \"$p\" ]; then
 n=0; while [ ! -s $D/process ] && [ $n -lt 10 ]; do sleep 0.1; n=$((n+1)); done
 { read -r p t b <$D/process; } 2>/dev/null && echo \"boot $b\"
 fi
-if [ -n \"$p\" ]; then since $p; [ -n \"$s\" ] && [ \"$s\" = \"$t\" ] && echo \"runs $p $t\"; fi
 [ -f $D/video.mp4 ] && echo \"size $(stat -c %s $D/video.mp4)\"
-fi"
+fi
+if [ -n \"$p\" ]; then since $p; [ -n \"$s\" ] && [ \"$s\" = \"$t\" ] && echo \"runs $p $t\"; fi"
 }
 
 fn named(known: Option<PhoneProcess>) -> String {
@@ -121,9 +122,18 @@ pub fn signal(serial: &str, process: PhoneProcess, signal: StopSignal) -> String
     on_phone(serial, &format!("since {pid}; [ \"$s\" = {start_time} ] && kill -{} {pid}", signal.name()))
 }
 
-/// Makes the folder, without which nothing is launched.
+/// Makes the folder, without which nothing is launched. That it cannot be made is told apart
+/// from that it is there.
 pub fn forbid(serial: &str, folder: &str) -> String {
-    on_phone(serial, &format!("mkdir -p {PHONE_FOLDER} && mkdir {folder} 2>/dev/null && echo forbidden"))
+    on_phone(
+        serial,
+        &format!(
+            "mkdir -p {PHONE_FOLDER}
+if mkdir {folder} 2>/dev/null; then echo forbidden
+elif [ ! -d {folder} ]; then echo refused; exit 0
+fi"
+        ),
+    )
 }
 
 /// Names what is in our folder, as much as fits into an answer.

@@ -81,9 +81,26 @@ fn a_process_is_found_signalled_and_seen_gone() {
     assert_eq!(told(look("serial-1", folder, Some(other))).recorder, Recorded::Ended);
     assert_eq!(answer(&run(&look("serial-2", folder, None))), Answer::Stranger);
     assert!(child.try_wait().unwrap().is_none());
+    // Its folder may have been deleted meanwhile.
+    assert_eq!(told(look("serial-1", "/nowhere/x", Some(process))).recorder, Recorded::Runs(process));
+    assert_eq!(told(wait("serial-1", "/nowhere/x", process, 1)).recorder, Recorded::Runs(process));
+    assert!(child.try_wait().unwrap().is_none());
     // A zombie is gone.
     run(&signal("serial-1", process, StopSignal::Kill));
     assert_eq!(told(wait("serial-1", folder, process, 40)).recorder, Recorded::Ended);
     child.wait().unwrap();
     assert_eq!(told(look("serial-1", "/nowhere/x", None)).recorder, Recorded::Never);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_told_from_one_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("base");
+    let place = base.join("r1");
+    let script = forbid("serial-1", place.to_str().unwrap()).replace(PHONE_FOLDER, base.to_str().unwrap());
+    assert_eq!(answer(&run(&script)), Answer::Told(vec!["forbidden"]));
+    assert_eq!(answer(&run(&script)), Answer::Told(vec![]));
+    std::fs::remove_dir_all(&base).unwrap();
+    std::fs::write(&base, "").unwrap();
+    assert_eq!(answer(&run(&script)), Answer::Refused);
 }

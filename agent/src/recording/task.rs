@@ -2,7 +2,7 @@
 //! one round to the next but what may be forgotten.
 
 use super::desire::phone_state;
-use super::plan::{Action, LOOK_AGAIN, PhoneState, ProcessState, Sight, plan};
+use super::plan::{ANSWER_PATIENCE, Action, LOOK_AGAIN, PhoneState, ProcessState, Sight, plan};
 use super::transition;
 use super::{Phone, Place, Recorded, RecorderError, Sighting, Source, VideoError};
 use crate::phone::context::{Context, Hindrance};
@@ -57,6 +57,8 @@ pub(crate) struct RecordingTask {
     collecting_since: Option<Instant>,
     /// Since when the phone could not be asked.
     unanswered_since: Option<Instant>,
+    /// Since when it refuses what would keep the recorder from being launched.
+    refused_since: Option<Instant>,
     /// The newest trouble, for the operator.
     trouble: Option<String>,
 }
@@ -71,6 +73,7 @@ impl RecordingTask {
             tries: 0,
             collecting_since: None,
             unanswered_since: None,
+            refused_since: None,
             trouble: None,
         }
     }
@@ -301,14 +304,31 @@ impl RecordingTask {
 
     async fn forbid(&mut self, view: &View) -> Result<Next, Hindrance> {
         let Some(phone) = view.reach else { return Ok(Next::After(LOOK_AGAIN)) };
-        let forbidden = self.context.recorder.forbid(phone, &place(&view.row)).await;
-        if forbidden.map_err(|error| Hindrance::trouble("PHONE_UNREACHABLE", &error))? {
-            let reason = super::plan::obstacle(&view.row, view.phone, self.context.now());
-            let reason = reason.unwrap_or_else(|| {
-                Reason::new("NEVER_STARTED", "the phone could not be reached in time to begin")
-            });
-            self.fail(view, reason).await?;
+        let refusal = match self.context.recorder.forbid(phone, &place(&view.row)).await {
+            Ok(true) => None,
+            // What is there now is seen by the next look, unless somebody there plays with it.
+            Ok(false) => {
+                self.refused_since = None;
+                return Ok(Next::After(LOOK_AGAIN));
+            }
+            Err(RecorderError::Refused(why)) => {
+                let since = *self.refused_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < ANSWER_PATIENCE {
+                    return Err(Hindrance::trouble("RECORDER_FAILED", &why));
+                }
+                // A launch that came now would be refused as well.
+                Some(why)
+            }
+            Err(error) => return Err(Hindrance::trouble("PHONE_UNREACHABLE", &error)),
+        };
+        let reason = super::plan::obstacle(&view.row, view.phone, self.context.now());
+        let mut reason = reason.unwrap_or_else(|| {
+            Reason::new("NEVER_STARTED", "the phone could not be reached in time to begin")
+        });
+        if let Some(why) = refusal {
+            reason = Reason::new(&reason.code, format!("{}; {why}", reason.detail));
         }
+        self.fail(view, reason).await?;
         Ok(Next::Now)
     }
 

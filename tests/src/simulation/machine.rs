@@ -91,6 +91,10 @@ pub(super) struct State {
     pub data: BTreeSet<(DeviceId, u32)>,
     pub starts: BTreeMap<DeviceId, u64>,
     pub recordings: BTreeMap<RecordingId, OnPhone>,
+    /// Folders that were deleted on a phone, which does not end their recorders.
+    pub deleted_recordings: BTreeMap<RecordingId, OnPhone>,
+    /// Phones on which no folder can be made.
+    pub without_folders: BTreeSet<DeviceId>,
     pub videos: BTreeMap<RecordingId, KeptVideo>,
     pub free_bytes: Option<u64>,
     pub pids: u64,

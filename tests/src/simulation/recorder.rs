@@ -111,7 +111,7 @@ impl State {
     /// Lets happen to every recorder what must have happened by now.
     pub(super) fn settle_recorders(&mut self) {
         let now = Instant::now();
-        for folder in self.recordings.values_mut() {
+        for folder in self.recordings.values_mut().chain(self.deleted_recordings.values_mut()) {
             folder.settle(&self.containers, now);
         }
     }
@@ -146,6 +146,33 @@ impl Machine {
         }
     }
 
+    /// Somebody on the phone deletes a recording's folder: its recorder goes on.
+    pub fn delete_recording_folder(&self, id: RecordingId) {
+        let mut state = self.lock();
+        if let Some(folder) = state.recordings.remove(&id) {
+            state.deleted_recordings.insert(id, folder);
+        }
+    }
+
+    /// Recorders that run, in whatever folder.
+    pub fn recorders(&self) -> usize {
+        let mut state = self.lock();
+        state.settle_recorders();
+        let folders = state.recordings.values().chain(state.deleted_recordings.values());
+        folders.filter(|folder| folder.runs()).count()
+    }
+
+    /// Somebody deletes all folders of a phone, and sees to it that none can be made, or ends that.
+    pub fn refuse_recording_folders(&self, device: DeviceId, refused: bool) {
+        let mut state = self.lock();
+        if refused {
+            state.recordings.retain(|_, folder| folder.device != device);
+            state.without_folders.insert(device);
+        } else {
+            state.without_folders.remove(&device);
+        }
+    }
+
     /// Bytes that are free where videos are kept; `None` is plenty.
     pub fn set_free_bytes(&self, free: Option<u64>) {
         self.lock().free_bytes = free;
@@ -173,10 +200,15 @@ impl SimulatedRecorder {
         own.ok_or_else(|| RecorderError::Unreachable("device not found".to_owned()))
     }
 
-    fn see(&self, phone: &SimulatedPhone, recording: RecordingId) -> Sighting {
+    fn see(&self, phone: &SimulatedPhone, recording: RecordingId, known: Option<PhoneProcess>) -> Sighting {
         let mut state = self.machine.lock();
         state.settle_recorders();
         let runs_in = phone.started.map(|boot| state.boot_mark(boot));
+        let deleted = state.deleted_recordings.get(&recording);
+        if let Some(found) = deleted.filter(|found| found.runs() && known == Some(found.process)) {
+            let (recorder, age) = (Recorded::Runs(found.process), Some(found.begun.elapsed()));
+            return Sighting { recorder, launched_in: None, runs_in, bytes: 0, age };
+        }
         let folder = state.recordings.get(&recording).cloned();
         let launched_in = folder.as_ref().and_then(|folder| folder.boot).map(|boot| state.boot_mark(boot));
         match folder {
@@ -192,6 +224,13 @@ impl SimulatedRecorder {
     }
 }
 
+fn refused(state: &State, device: DeviceId) -> Result<(), RecorderError> {
+    if state.without_folders.contains(&device) {
+        return Err(RecorderError::Refused("no folder can be made".to_owned()));
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl Recorder for SimulatedRecorder {
     async fn launch(
@@ -203,6 +242,7 @@ impl Recorder for SimulatedRecorder {
         let found = self.reach(phone).await?;
         {
             let mut state = self.machine.lock();
+            refused(&state, phone.device)?;
             state.pids += 1;
             let pid = u32::try_from(100 + state.pids).unwrap_or(u32::MAX);
             let epoch =
@@ -231,30 +271,30 @@ impl Recorder for SimulatedRecorder {
         self.crash.after_effect().await;
         sleep(FIRST_FRAME).await;
         let found = self.reach(phone).await?;
-        Ok(self.see(&found, place.recording))
+        Ok(self.see(&found, place.recording, None))
     }
 
     async fn look(
         &self,
         phone: Phone,
         place: &Place,
-        _: Option<PhoneProcess>,
+        known: Option<PhoneProcess>,
     ) -> Result<Sighting, RecorderError> {
         let found = self.reach(phone).await?;
-        Ok(self.see(&found, place.recording))
+        Ok(self.see(&found, place.recording, known))
     }
 
     async fn wait(
         &self,
         phone: Phone,
         place: &Place,
-        _: PhoneProcess,
+        process: PhoneProcess,
         most: Duration,
     ) -> Result<Sighting, RecorderError> {
         let until = Instant::now() + most;
         loop {
             let found = self.reach(phone).await?;
-            let sighting = self.see(&found, place.recording);
+            let sighting = self.see(&found, place.recording, Some(process));
             if !matches!(sighting.recorder, Recorded::Runs(_)) || Instant::now() >= until {
                 return Ok(sighting);
             }
@@ -272,7 +312,8 @@ impl Recorder for SimulatedRecorder {
         {
             let mut state = self.machine.lock();
             state.settle_recorders();
-            let mut folders = state.recordings.values_mut();
+            let State { recordings, deleted_recordings, .. } = &mut *state;
+            let mut folders = recordings.values_mut().chain(deleted_recordings.values_mut());
             if let Some(folder) = folders.find(|folder| folder.process == process && folder.runs()) {
                 folder.hear(signal, Instant::now());
             }
@@ -287,6 +328,7 @@ impl Recorder for SimulatedRecorder {
         if state.recordings.contains_key(&place.recording) {
             return Ok(false);
         }
+        refused(&state, phone.device)?;
         let forbidden = OnPhone {
             device: phone.device,
             launches: 0,

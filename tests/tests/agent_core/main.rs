@@ -22,5 +22,6 @@ mod findings;
 mod ladder;
 mod orphans;
 mod recording_crashes;
+mod recording_mishaps;
 mod recordings;
 mod world;
