@@ -5,6 +5,7 @@ use crate::agent::Settings;
 use crate::host::Kernel;
 use crate::phone;
 use crate::port::PortPool;
+use crate::recording::housekeeping::Sweeps;
 use crate::recording::tally::Tally;
 use crate::recording::{Recorder, Videos};
 use crate::runtime::{Container, Engine, LABEL_HOST};
@@ -59,6 +60,7 @@ pub(crate) struct Context {
     pub recorder: Arc<dyn Recorder>,
     pub videos: Arc<dyn Videos>,
     pub tally: Arc<Tally>,
+    pub sweeps: Sweeps,
     pub phones: phone::tally::Tally,
     engine_work: Semaphore,
     engine_losses: AtomicU64,
@@ -85,6 +87,7 @@ impl Context {
             recorder,
             videos,
             tally: Arc::default(),
+            sweeps: Sweeps::default(),
             phones: phone::tally::Tally::default(),
             engine_work: Semaphore::new(ENGINE_WORK),
             engine_losses: AtomicU64::new(0),

@@ -55,8 +55,8 @@ pub struct Sight<'a> {
 pub struct ActiveRecording {
     /// It had its time to end by itself: the phone is not held up any more.
     pub had_its_time: bool,
-    /// Which of the phone's data its file is in.
-    pub data_epoch: u32,
+    /// Which of the phone's data its file is in, once it was launched.
+    pub data_epoch: Option<u32>,
 }
 
 /// The next thing to do.
@@ -140,7 +140,7 @@ fn holds_up(row: &DeviceRow, sight: &Sight<'_>, action: &Action) -> bool {
     match action {
         Action::Stop { .. } | Action::RemoveContainer => !recording.had_its_time,
         Action::EraseData => true,
-        Action::EraseOldData => recording.data_epoch < row.desired.data_epoch,
+        Action::EraseOldData => recording.data_epoch.is_some_and(|epoch| epoch < row.desired.data_epoch),
         Action::Rest
         | Action::RestUntil(_)
         | Action::LeasePorts

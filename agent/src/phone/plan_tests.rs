@@ -275,7 +275,7 @@ fn a_phone_that_is_fine_is_never_touched() {
 fn what_records_ends_before_its_phone_does() {
     let recording = |had_its_time, data_epoch| Some(ActiveRecording { had_its_time, data_epoch });
     for start in worlds() {
-        let mut world = World { recording: recording(false, 0), ..start.clone() };
+        let mut world = World { recording: recording(false, Some(0)), ..start.clone() };
         let without = start.plan();
         let old_data = without == Action::EraseOldData;
         let ends = matches!(
@@ -285,10 +285,12 @@ fn what_records_ends_before_its_phone_does() {
         let action = world.plan();
         assert_eq!(action, if ends { Action::FinishRecording } else { without.clone() }, "{start:?}");
         // Of the data that is in use nothing is held up.
-        world.recording = recording(false, 1);
-        assert_eq!(world.plan() == Action::FinishRecording, ends && !old_data, "{start:?}");
+        for epoch in [Some(1), None] {
+            world.recording = recording(false, epoch);
+            assert_eq!(world.plan() == Action::FinishRecording, ends && !old_data, "{start:?}");
+        }
         // A phone is not held up for ever, but nothing is erased under a recording.
-        world.recording = recording(true, 0);
+        world.recording = recording(true, Some(0));
         let erases = matches!(without, Action::EraseData | Action::EraseOldData);
         assert_eq!(world.plan(), if erases { Action::FinishRecording } else { without }, "{start:?}");
     }

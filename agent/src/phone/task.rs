@@ -162,7 +162,7 @@ impl DeviceTask {
             return None;
         };
         let had_its_time = self.memory.recording_ends_by.is_some_and(|by| by <= Instant::now());
-        Some(ActiveRecording { had_its_time, data_epoch: row.data_epoch })
+        Some(ActiveRecording { had_its_time, data_epoch: row.launched_at.map(|_| row.data_epoch) })
     }
 
     fn sight<'a>(&self, view: &'a View, fits: bool, recording: Option<ActiveRecording>) -> Sight<'a> {

@@ -9,6 +9,7 @@ use crate::adb::{Adb, AdbError};
 use crate::runtime::redroid::serial;
 use crate::store::recording::{PhoneProcess, StopSignal};
 use async_trait::async_trait;
+use phonefleet_protocol::id::RecordingId;
 use phonefleet_protocol::recording::RecordingSpec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,8 +136,14 @@ impl Recorder for AdbRecorder {
             .await
     }
 
-    async fn remove(&self, phone: Phone, leftover: Leftover) -> Result<(), RecorderError> {
-        let script = script::remove(&serial(phone.device), leftover);
+    async fn end(&self, phone: Phone, process: PhoneProcess) -> Result<(), RecorderError> {
+        // Once only: a second SIGINT would tear its file.
+        let script = script::end(&serial(phone.device), process);
+        self.ask(phone, script, Duration::from_secs(12), Again::No, |_| ()).await
+    }
+
+    async fn remove(&self, phone: Phone, recording: RecordingId) -> Result<(), RecorderError> {
+        let script = script::remove(&serial(phone.device), recording);
         self.ask(phone, script, Duration::from_secs(4), Again::Yes, |_| ()).await
     }
 }

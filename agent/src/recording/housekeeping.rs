@@ -1,15 +1,17 @@
 //! What belongs to no recording any more: recorders on phones that no row knows, their
 //! folders, and videos that were kept for long enough.
 
-use super::Phone;
+use super::{Leftover, Phone, RecorderError};
 use crate::phone::context::{Context, Hindrance};
 use crate::store::device::{self, DeviceRow};
 use crate::store::recording;
 use phonefleet_protocol::facts::Phase;
 use phonefleet_protocol::id::{DeviceId, RecordingId};
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use phonefleet_protocol::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// After the start, so that phones are reached again first.
@@ -22,33 +24,91 @@ const EVERY: Duration = Duration::from_hours(1);
 const CHUNK: u32 = 100;
 /// Between two chunks, so that others get to the disk.
 const BETWEEN_CHUNKS: Duration = Duration::from_millis(50);
-/// A video without a row is kept so much longer: rows come back with a restored database.
+/// What has no row is kept so much longer: rows come back with a restored database.
 const LONGER: Duration = Duration::from_hours(24);
+/// A wall clock that was set by more is not believed for so long, see [`Steadiness`].
+const STEP: Duration = Duration::from_hours(1);
+const STEADY: Duration = Duration::from_hours(24);
+
+/// Phones that are to be swept soon.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeps {
+    phones: Mutex<BTreeSet<DeviceId>>,
+    ordered: Notify,
+}
+
+impl Sweeps {
+    /// Something that is not needed may run on this phone.
+    pub fn order(&self, device: DeviceId) {
+        self.phones.lock().unwrap_or_else(PoisonError::into_inner).insert(device);
+        self.ordered.notify_one();
+    }
+
+    fn take(&self) -> BTreeSet<DeviceId> {
+        std::mem::take(&mut *self.phones.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Whether the wall clock may be asked how old something is: one that was set by days would
+/// make everything old at once. Nobody knows which of the two times was wrong, so that a day
+/// goes by in which an operator may find out.
+struct Steadiness {
+    wall: Timestamp,
+    at: Instant,
+    doubtful_until: Option<Instant>,
+}
+
+impl Steadiness {
+    fn new(wall: Timestamp) -> Self {
+        Self { wall, at: Instant::now(), doubtful_until: None }
+    }
+
+    fn holds(&mut self, wall: Timestamp) -> bool {
+        let expected = self.wall.after(self.at.elapsed());
+        if wall.since(expected).max(expected.since(wall)) > STEP {
+            tracing::warn!(%wall, %expected, "the clock was set: nothing is too old for a day");
+            self.doubtful_until = Some(Instant::now() + STEADY);
+        }
+        (self.wall, self.at) = (wall, Instant::now());
+        self.doubtful_until.is_none_or(|until| until <= Instant::now())
+    }
+}
+
+/// Since when what has no row is known.
+type Strays = BTreeMap<RecordingId, Instant>;
 
 /// Runs for ever.
 ///
 /// # Errors
 /// The text of a database failure that the agent cannot go on after.
 pub(crate) async fn run(context: Arc<Context>) -> Result<(), String> {
+    let mut steadiness = Steadiness::new(context.now());
     sleep(FIRST).await;
-    let mut unasked: BTreeSet<DeviceId> = BTreeSet::new();
+    let (mut unasked, mut strays) = (BTreeSet::new(), Strays::new());
     let mut all_at = Instant::now();
     loop {
         let all = Instant::now() >= all_at;
         if all {
             all_at = Instant::now() + EVERY;
-            fatal(expire(&context).await)?;
+            // What is still there when it is this old is removed; older ones are gone.
+            strays.retain(|_, since| since.elapsed() < LONGER * 2);
+            if steadiness.holds(context.now()) {
+                fatal(expire(&context).await)?;
+            }
         }
         let phones = context.store.read(device::all).await.map_err(|error| error.to_string())?;
         let mut left = BTreeSet::new();
         for row in phones.iter().filter(|row| all || unasked.contains(&row.id())) {
-            if !sweep(&context, row).await? {
+            if !sweep(&context, row, &mut strays).await? {
                 left.insert(row.id());
             }
         }
         unasked = left;
         let next = if unasked.is_empty() { all_at } else { all_at.min(Instant::now() + AGAIN) };
-        sleep_until(next).await;
+        tokio::select! {
+            () = sleep_until(next) => {}
+            () = context.sweeps.ordered.notified() => unasked.extend(context.sweeps.take()),
+        }
     }
 }
 
@@ -63,8 +123,11 @@ fn fatal(done: Result<(), Hindrance>) -> Result<(), String> {
     }
 }
 
-/// Ends what no row knows. `false`: the phone could not be asked.
-async fn sweep(context: &Context, row: &DeviceRow) -> Result<bool, String> {
+/// Ends what no row knows, and removes what is not needed. `false`: the phone could not be asked.
+///
+/// A database that was lost comes back, or an operator asks for the videos: what no row knows
+/// is left to lie for a day.
+async fn sweep(context: &Context, row: &DeviceRow, strays: &mut Strays) -> Result<bool, String> {
     let runs = row.phase == Phase::Running || row.parked && row.booted;
     let (true, Some(ports)) = (runs, row.ports) else { return Ok(true) };
     let phone = Phone { device: row.id(), address: context.adb_address(ports.adb) };
@@ -80,19 +143,35 @@ async fn sweep(context: &Context, row: &DeviceRow) -> Result<bool, String> {
         let id = leftover.recording;
         let known = context.store.read(move |connection| recording::get(connection, id)).await;
         let known = known.map_err(|error| error.to_string())?;
-        if known.is_some_and(|row| !row.phase.is_terminal()) {
+        if known.as_ref().is_some_and(|row| !row.phase.is_terminal()) {
             continue;
         }
-        if let Some(process) = leftover.process {
-            tracing::warn!(device = %phone.device, recording = %id, pid = process.pid, "a recorder without a row is ended");
-            context.tally.orphan();
-        }
-        if let Err(error) = context.recorder.remove(phone, leftover).await {
+        let done = clear_up(context, phone, leftover, known.is_some_and(|row| row.is_taken()), strays).await;
+        if let Err(error) = done {
             tracing::warn!(device = %phone.device, recording = %id, %error, "what is left of a recording stays");
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+async fn clear_up(
+    context: &Context,
+    phone: Phone,
+    leftover: Leftover,
+    taken: bool,
+    strays: &mut Strays,
+) -> Result<(), RecorderError> {
+    let Leftover { recording, process } = leftover;
+    if let Some(process) = process {
+        tracing::warn!(device = %phone.device, %recording, pid = process.pid, "a recorder without a row is ended");
+        context.tally.orphan();
+        context.recorder.end(phone, process).await?;
+    }
+    if !taken && strays.entry(recording).or_insert_with(Instant::now).elapsed() < LONGER {
+        return Ok(());
+    }
+    context.recorder.remove(phone, recording).await
 }
 
 /// Forgets what was kept for long enough, a chunk at a time: the file first, so that no file
@@ -102,7 +181,7 @@ async fn expire(context: &Context) -> Result<(), Hindrance> {
     let now = context.now();
     let before = |age: Duration| {
         let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        phonefleet_protocol::time::Timestamp(now.0.saturating_sub(millis))
+        Timestamp(now.0.saturating_sub(millis))
     };
     let end = before(keep);
     loop {

@@ -20,7 +20,7 @@
 //! | [`desire`] | the controller's word becomes a row |
 //! | [`plan`] | what to do next; pure |
 //! | [`transition`] | what happened becomes a row and an event |
-//! | `task` | the loop of one recording |
+//! | `task` | the loop of one recording; its last steps in `collection` |
 //! | `supervisor` | one task a recording |
 //! | `deletion` | videos that were deleted by order |
 //! | `housekeeping` | recorders without a row, and what is kept for too long |
@@ -182,11 +182,14 @@ pub trait Recorder: Send + Sync + 'static {
     /// phone lets nothing be made there.
     async fn forbid(&self, phone: Phone, place: &Place) -> Result<bool, RecorderError>;
 
+    /// Ends a recorder that nobody waits for: it is given ten seconds to finish its file.
+    async fn end(&self, phone: Phone, process: PhoneProcess) -> Result<(), RecorderError>;
+
     /// What there is in our folder.
     async fn list(&self, phone: Phone) -> Result<Vec<Leftover>, RecorderError>;
 
-    /// Ends what runs there, gently first, and removes its folder.
-    async fn remove(&self, phone: Phone, leftover: Leftover) -> Result<(), RecorderError>;
+    /// Removes a recording's folder.
+    async fn remove(&self, phone: Phone, recording: RecordingId) -> Result<(), RecorderError>;
 }
 
 /// Where a recording's file is, for this host.
@@ -202,6 +205,8 @@ pub struct Source {
     pub folder: String,
     /// The phone, if it runs: for hosts that do not have its data.
     pub phone: Option<Phone>,
+    /// Its recorder was not seen to end: what is kept must not be what it writes to.
+    pub may_be_written: bool,
 }
 
 /// A video that is kept now.
@@ -235,6 +240,9 @@ pub enum VideoError {
     /// It may work later.
     #[error("{0}")]
     Trouble(String),
+    /// This host's disk refuses; it may work later, and the phone has the video meanwhile.
+    #[error("{0}")]
+    Disk(String),
 }
 
 /// The videos that this host keeps.
@@ -247,10 +255,10 @@ pub trait Videos: Send + Sync + 'static {
     /// Removes what is left of it on the phone. Best effort.
     async fn clear(&self, source: &Source);
 
-    /// Deletes a kept video; none is fine.
+    /// Deletes a kept video, and what an unfinished try left of it; none is fine.
     async fn delete(&self, device: DeviceId, recording: RecordingId) -> Result<(), VideoError>;
 
-    /// Videos that are kept since before that moment.
+    /// Videos that are kept since before that moment, unfinished ones too.
     async fn kept_before(&self, before: Timestamp) -> Vec<(DeviceId, RecordingId)>;
 
     /// Bytes that are free where videos are kept.

@@ -59,6 +59,11 @@ pub struct Sight {
     pub phone: PhoneState,
     /// The recorder.
     pub process: ProcessState,
+    /// How long it has been there, by a clock that nobody sets, if that is known.
+    pub age: Option<Duration>,
+    /// How long its newest signal has been under way, by such a clock; by an agent that did
+    /// not send it: how long it knows of it.
+    pub signalled: Duration,
     /// The present.
     pub now: Timestamp,
 }
@@ -82,8 +87,8 @@ pub enum Action {
     Signal(StopSignal),
     /// Its process is gone.
     Ended(Option<EndCause>),
-    /// Its phone has not answered for too long: what there is, is all there will be.
-    GiveUp,
+    /// Its process was not seen to end, and is not waited for any more, for this reason.
+    GiveUp(Reason),
     /// Take care that it is not launched any more.
     Forbid,
     /// Fetch and check its file, and end it.
@@ -107,7 +112,7 @@ pub fn plan(row: &RecordingRow, sight: &Sight) -> Action {
         return Action::Ended(Some(EndCause::DeviceDied));
     }
     match sight.process {
-        ProcessState::Unknown(long) => unanswered(row, long, sight.now),
+        ProcessState::Unknown(long) => unanswered(row, long, sight),
         ProcessState::Seen(sighting) => match sighting.recorder {
             Recorded::Never if row.process.is_none() => not_launched(row, sight),
             // It ran once: somebody deleted its folder, or an older state of the database came
@@ -116,7 +121,7 @@ pub fn plan(row: &RecordingRow, sight: &Sight) -> Action {
                 Action::Ended(rebooted(row, &sighting).then_some(EndCause::DeviceDied))
             }
             Recorded::Runs(process) if row.process != Some(process) => Action::Adopt(sighting),
-            Recorded::Runs(_) => go_on(row, &sighting, sight.now),
+            Recorded::Runs(_) => go_on(row, &sighting, sight),
         },
     }
 }
@@ -168,13 +173,19 @@ fn overdue_at(row: &RecordingRow) -> Timestamp {
     row.launched_at.unwrap_or_default().after(limit(row) + LIMIT_GRACE)
 }
 
-fn unanswered(row: &RecordingRow, long: Duration, now: Timestamp) -> Action {
+fn unanswered(row: &RecordingRow, long: Duration, sight: &Sight) -> Action {
+    let lasts = limit(row) + LIMIT_GRACE + ANSWER_PATIENCE;
     // Counted from what has happened: a limit that lies ahead is no clock that was set back.
-    let (since, patience) = match row.ending_since {
-        Some(since) => (since, ANSWER_PATIENCE),
-        None => (row.launched_at.unwrap_or_default(), limit(row) + LIMIT_GRACE + ANSWER_PATIENCE),
+    let due = match (row.ending_since, sight.age) {
+        (Some(since), _) => passed(since, ANSWER_PATIENCE, sight.now),
+        (None, Some(age)) => age >= lasts,
+        (None, None) => passed(row.launched_at.unwrap_or_default(), lasts, sight.now),
     };
-    if long >= ASKED_FOR && passed(since, patience, now) { Action::GiveUp } else { Action::Rest(LOOK_AGAIN) }
+    if long < ASKED_FOR || !due {
+        return Action::Rest(LOOK_AGAIN);
+    }
+    let detail = "the phone answered no more, and what became of the recorder is not known";
+    Action::GiveUp(Reason::new("PHONE_UNREACHABLE", detail))
 }
 
 /// Whether so much time has passed since `since`.
@@ -182,30 +193,46 @@ fn passed(since: Timestamp, patience: Duration, now: Timestamp) -> bool {
     now.since(since) >= patience || since.since(now) > CLOCK_SET_BACK.max(patience)
 }
 
-fn go_on(row: &RecordingRow, sighting: &Sighting, now: Timestamp) -> Action {
+/// A wall clock that is set meanwhile must neither end it early nor hurry its signals.
+fn go_on(row: &RecordingRow, sighting: &Sighting, sight: &Sight) -> Action {
     let Some(launched_at) = row.launched_at else { return Action::Launch };
     if row.end_cause.is_none() {
-        let left = overdue_at(row).since(now);
+        let left = sight.age.map_or_else(
+            || overdue_at(row).since(sight.now),
+            |age| (limit(row) + LIMIT_GRACE).saturating_sub(age),
+        );
         return if left.is_zero() {
             Action::Finish(EndCause::TimeLimit)
         } else {
             Action::Wait(left.min(WAIT))
         };
     }
-    let (sent_at, patience, next) = match row.signal {
-        None if sighting.bytes > 0 || passed(launched_at, FILE_PATIENCE, now) => {
-            return Action::Signal(StopSignal::Interrupt);
-        }
-        None => return Action::Wait(LOOK_AGAIN),
-        Some((StopSignal::Interrupt, at)) => (at, INTERRUPT_PATIENCE, Action::Signal(StopSignal::HangUp)),
-        Some((StopSignal::HangUp, at)) => (at, HANG_UP_PATIENCE, Action::Signal(StopSignal::Kill)),
-        Some((StopSignal::Kill, at)) => (at, KILL_PATIENCE, Action::Ended(None)),
+    let Some((signal, _)) = row.signal else {
+        let had_its_time = sight
+            .age
+            .map_or_else(|| passed(launched_at, FILE_PATIENCE, sight.now), |age| age >= FILE_PATIENCE);
+        return if sighting.bytes > 0 || had_its_time {
+            Action::Signal(StopSignal::Interrupt)
+        } else {
+            Action::Wait(LOOK_AGAIN)
+        };
     };
-    if passed(sent_at, patience, now) {
-        next
-    } else {
-        let left = sent_at.after(patience).since(now).clamp(Duration::from_millis(10), WAIT);
-        Action::Wait(left)
+    let patience = match signal {
+        StopSignal::Interrupt => INTERRUPT_PATIENCE,
+        StopSignal::HangUp => HANG_UP_PATIENCE,
+        StopSignal::Kill => KILL_PATIENCE,
+    };
+    let left = patience.saturating_sub(sight.signalled);
+    if !left.is_zero() {
+        return Action::Wait(left.clamp(Duration::from_millis(10), WAIT));
+    }
+    match signal {
+        StopSignal::Interrupt => Action::Signal(StopSignal::HangUp),
+        StopSignal::HangUp => Action::Signal(StopSignal::Kill),
+        StopSignal::Kill => {
+            let detail = "the recorder heeded neither SIGINT nor SIGHUP, and SIGKILL was not seen to end it";
+            Action::GiveUp(Reason::new("RECORDER_FAILED", detail))
+        }
     }
 }
 

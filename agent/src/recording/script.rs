@@ -12,6 +12,7 @@
 
 use super::{Leftover, PHONE_FOLDER, Recorded, Sighting};
 use crate::store::recording::{PhoneProcess, StopSignal};
+use phonefleet_protocol::id::RecordingId;
 use phonefleet_protocol::recording::RecordingSpec;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -26,6 +27,8 @@ const STRANGER: &str = "phonefleet-stranger";
 
 /// Folders named in one list: the answer has to fit into what is kept of an output.
 const LISTED: u32 = 200;
+/// Only names that may be a recording's count, or others would hide ours.
+const NAMED: &str = "????????-????-????-????-????????????";
 
 /// `since PID` sets `$s` to its start time, to nothing when it is dead or a zombie. The name
 /// in the second field of `stat` may hold anything; the last bracket ends it.
@@ -141,7 +144,7 @@ pub fn list(serial: &str) -> String {
     on_phone(
         serial,
         &format!(
-            "n=0; for D in {PHONE_FOLDER}/*; do
+            "n=0; for D in {PHONE_FOLDER}/{NAMED}; do
 [ -d \"$D\" ] || continue
 n=$((n+1)); [ $n -le {LISTED} ] || break
 p=; t=; [ -f \"$D/process\" ] && {{ read -r p t b <\"$D/process\"; }} 2>/dev/null
@@ -152,17 +155,22 @@ done"
     )
 }
 
-/// Ends what runs there, gently for three seconds, and removes the folder.
-pub fn remove(serial: &str, leftover: Leftover) -> String {
-    let folder = format!("{PHONE_FOLDER}/{}", leftover.recording);
-    let end = leftover.process.map_or_else(String::new, |PhoneProcess { pid, start_time }| {
-        format!(
+/// Ends a process: gently for ten seconds, then at once.
+pub fn end(serial: &str, process: PhoneProcess) -> String {
+    let PhoneProcess { pid, start_time } = process;
+    on_phone(
+        serial,
+        &format!(
             "since {pid}; [ \"$s\" = {start_time} ] && kill -INT {pid}
-n=0; while [ \"$s\" = {start_time} ] && [ $n -lt 30 ]; do sleep 0.1; n=$((n+1)); since {pid}; done
-[ \"$s\" = {start_time} ] && kill -KILL {pid}\n"
-        )
-    });
-    on_phone(serial, &format!("{end}rm -rf {folder}"))
+n=0; while [ \"$s\" = {start_time} ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); since {pid}; done
+[ \"$s\" = {start_time} ] && kill -KILL {pid}"
+        ),
+    )
+}
+
+/// Removes a recording's folder.
+pub fn remove(serial: &str, recording: RecordingId) -> String {
+    on_phone(serial, &format!("rm -rf {PHONE_FOLDER}/{recording}"))
 }
 
 /// What a phone answered.

@@ -104,3 +104,37 @@ fn a_folder_that_cannot_be_made_is_told_from_one_that_is_there() {
     std::fs::write(&base, "").unwrap();
     assert_eq!(answer(&run(&script)), Answer::Refused);
 }
+
+#[test]
+fn folders_of_others_do_not_hide_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().to_str().unwrap();
+    for number in 0..250 {
+        std::fs::create_dir(format!("{base}/0{number:03}")).unwrap();
+    }
+    let name = FOLDER.rsplit('/').next().unwrap();
+    std::fs::create_dir(format!("{base}/{name}")).unwrap();
+    let told = run(&list("serial-1").replace(PHONE_FOLDER, base));
+    let Answer::Told(lines) = answer(&told) else { panic!("{told}") };
+    assert_eq!(leftovers(&lines), [Leftover { recording: name.parse().unwrap(), process: None }]);
+}
+
+#[test]
+fn a_recorder_that_nobody_waits_for_may_finish_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ready, done) = (folder.path().join("ready"), folder.path().join("done"));
+    let body = format!(
+        "trap 'sleep 4; echo whole >{}; exit 0' INT; echo >{}; while :; do sleep 0.1; done",
+        done.display(),
+        ready.display()
+    );
+    let mut child = std::process::Command::new("sh").arg("-c").arg(body).spawn().unwrap();
+    while !ready.exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let start_time = crate::host::process::ProcessId::of(child.id()).unwrap().start_time;
+    let process = PhoneProcess { pid: child.id(), start_time };
+    assert_eq!(answer(&run(&end("serial-1", process))), Answer::Told(vec![]));
+    child.wait().unwrap();
+    assert_eq!(std::fs::read_to_string(done).unwrap(), "whole\n");
+}

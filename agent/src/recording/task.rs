@@ -1,10 +1,12 @@
 //! The loop of one recording: look, plan, act, wait. As with devices, nothing is carried from
 //! one round to the next but what may be forgotten.
 
+mod collection;
+
 use super::desire::phone_state;
 use super::plan::{ANSWER_PATIENCE, Action, LOOK_AGAIN, PhoneState, ProcessState, Sight, plan};
-use super::transition;
-use super::{Phone, Place, Recorded, RecorderError, Sighting, Source, VideoError};
+use super::transition::{self, Launching, Signals};
+use super::{Phone, Place, Recorded, RecorderError, Sighting};
 use crate::phone::context::{Context, Hindrance};
 use crate::phone::memory::Wake;
 use crate::runtime::ContainerState;
@@ -13,7 +15,8 @@ use crate::store::recording::{self, RecordingRow, StopSignal};
 use crate::store::{device, device::DeviceRow};
 use phonefleet_protocol::facts::Reason;
 use phonefleet_protocol::id::RecordingId;
-use phonefleet_protocol::recording::{EndCause, RecordingPhase};
+use phonefleet_protocol::recording::RecordingPhase;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -22,11 +25,6 @@ use tokio::time::{Instant, timeout};
 const AGAIN_MOST: Duration = Duration::from_secs(5);
 /// How long an engine is waited for: one that hangs must not hold up an end that is due.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(2);
-/// How long a file that cannot be fetched is tried for.
-const COLLECT_PATIENCE: Duration = Duration::from_mins(1);
-/// A file may be so many times larger than its bit rate and time say, and so many bytes more.
-const LARGEST_FACTOR: u64 = 4;
-const LARGEST_MORE: u64 = 64 << 20;
 
 /// When the next round begins.
 enum Next {
@@ -59,6 +57,11 @@ pub(crate) struct RecordingTask {
     unanswered_since: Option<Instant>,
     /// Since when it refuses what would keep the recorder from being launched.
     refused_since: Option<Instant>,
+    /// How old the recorder was, and when that was seen.
+    age: Option<(Duration, Instant)>,
+    /// The newest signal, and since when it is known here.
+    signalled: Option<(StopSignal, Instant)>,
+    signals: Signals,
     /// The newest trouble, for the operator.
     trouble: Option<String>,
 }
@@ -74,6 +77,9 @@ impl RecordingTask {
             collecting_since: None,
             unanswered_since: None,
             refused_since: None,
+            age: None,
+            signalled: None,
+            signals: Signals::Arrived,
             trouble: None,
         }
     }
@@ -132,10 +138,18 @@ impl RecordingTask {
             Ok(None) => return Ok(Next::Now),
             Err(hindrance) => (self.unanswered(), Some(hindrance)),
         };
-        if matches!(process, ProcessState::Seen(_)) {
+        if let ProcessState::Seen(sighting) = process {
             self.unanswered_since = None;
+            self.age = sighting.age.map(|age| (age, Instant::now()));
         }
-        let action = plan(&view.row, &Sight { phone: view.phone, process, now: self.context.now() });
+        let sight = Sight {
+            phone: view.phone,
+            process,
+            age: self.age.map(|(age, seen)| age + seen.elapsed()),
+            signalled: self.signalled(&view.row),
+            now: self.context.now(),
+        };
+        let action = plan(&view.row, &sight);
         match (&action, hindrance) {
             // It would have been asked, and could not be.
             (Action::Rest(_), Some(hindrance)) => return Err(hindrance),
@@ -190,6 +204,20 @@ impl RecordingTask {
         Ok(self.or_woken(look).await?.map(ProcessState::Seen))
     }
 
+    /// How long the newest signal is known here.
+    fn signalled(&mut self, row: &RecordingRow) -> Duration {
+        let Some((signal, _)) = row.signal else { return Duration::ZERO };
+        match self.signalled {
+            Some((known, since)) if known == signal => since.elapsed(),
+            _ => {
+                // Noted by an agent that may have died before it was sent.
+                self.signals = Signals::Doubtful;
+                self.signalled = Some((signal, Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
+
     fn unanswered(&mut self) -> ProcessState {
         let since = *self.unanswered_since.get_or_insert_with(Instant::now);
         ProcessState::Unknown(since.elapsed())
@@ -232,7 +260,9 @@ impl RecordingTask {
             Action::Ended(cause) => {
                 self.context.write(move |tx| transition::ended(tx, id, cause, now)).await?;
             }
-            Action::GiveUp => self.context.write(move |tx| transition::given_up(tx, id, now)).await?,
+            Action::GiveUp(reason) => {
+                self.context.write(move |tx| transition::given_up(tx, id, reason.clone(), now)).await?;
+            }
             Action::Forbid => return self.forbid(view).await,
             Action::Collect => return self.collect(view).await,
             Action::Fail(reason) => self.fail(view, reason).await?,
@@ -253,15 +283,20 @@ impl RecordingTask {
         let Some(phone) = view.reach else { return Ok(Next::After(LOOK_AGAIN)) };
         let free = self.context.videos.free_bytes().await;
         let free = free.map_err(|error| Hindrance::trouble("DISK_UNAVAILABLE", &error))?;
-        let needed = self.context.settings.recording.min_free_bytes.saturating_add(spec.expected_bytes());
-        if free < needed && view.row.launched_at.is_none() {
-            let (free, needed) = (free >> 20, needed >> 20);
-            let text = format!("{free} MiB are free on this host, and {needed} MiB are needed");
-            self.fail(view, Reason::new("DISK_FULL", text)).await?;
-            return Ok(Next::Now);
-        }
-        if !self.context.write(move |tx| transition::launching(tx, id, now)).await? {
-            return Ok(Next::After(LOOK_AGAIN));
+        let spare = self.context.settings.recording.min_free_bytes;
+        let room = free.saturating_sub(spare);
+        let written = self.context.tally.progress().into_iter();
+        let written: BTreeMap<_, _> = written.map(|known| (known.recording_id, known.bytes)).collect();
+        let noted = self.context.write(move |tx| transition::launching(tx, id, room, &written, now)).await?;
+        match noted {
+            Launching::Noted => {}
+            Launching::NotNow => return Ok(Next::After(LOOK_AGAIN)),
+            Launching::NoRoom { needed } => {
+                let (free, needed) = (free >> 20, spare.saturating_add(needed) >> 20);
+                let text = format!("{free} MiB are free on this host, and {needed} MiB are needed");
+                self.fail(view, Reason::new("DISK_FULL", text)).await?;
+                return Ok(Next::Now);
+            }
         }
         match self.context.recorder.launch(phone, &place(&view.row), &spec).await {
             Ok(sighting) => {
@@ -298,7 +333,11 @@ impl RecordingTask {
         if signal > StopSignal::Interrupt {
             tracing::warn!(recording = %id, pid = process.pid, signal = signal.name(), "the recorder does not end");
         }
+        self.signalled = Some((signal, Instant::now()));
         let sent = self.context.recorder.signal(phone, process, signal).await;
+        if sent.is_err() {
+            self.signals = Signals::Doubtful;
+        }
         sent.map_err(|error| Hindrance::trouble("PHONE_UNREACHABLE", &error))
     }
 
@@ -330,65 +369,6 @@ impl RecordingTask {
         }
         self.fail(view, reason).await?;
         Ok(Next::Now)
-    }
-
-    async fn collect(&mut self, view: &View) -> Result<Next, Hindrance> {
-        let row = &view.row;
-        let source = Source {
-            recording: row.id(),
-            device: row.device(),
-            data_epoch: row.data_epoch,
-            folder: row.folder.clone(),
-            phone: view.reach.filter(|_| view.device.is_some()),
-        };
-        let limit = row.desired.spec.expected_bytes() * LARGEST_FACTOR + LARGEST_MORE;
-        let collected = match self.context.videos.collect(&source, limit).await {
-            Ok(collected) => collected,
-            Err(VideoError::Refused(why)) => {
-                self.fail(view, Reason::new("REFUSED", why)).await?;
-                self.context.videos.clear(&source).await;
-                return Ok(Next::Now);
-            }
-            Err(VideoError::Trouble(why)) => {
-                let since = *self.collecting_since.get_or_insert_with(Instant::now);
-                if since.elapsed() < COLLECT_PATIENCE {
-                    return Err(Hindrance::trouble("VIDEO_UNAVAILABLE", &why));
-                }
-                self.fail(view, Reason::new("COLLECT_FAILED", why)).await?;
-                return Ok(Next::Now);
-            }
-        };
-        let (id, now) = (self.recording, self.context.now());
-        let (kept, ended_at) = (collected.video.clone(), row.ended_at.unwrap_or(now));
-        let outcome = self
-            .context
-            .write(move |tx| {
-                let phase = transition::collected(tx, id, &collected, now)?;
-                Ok((phase, recording::get(tx, id)?.and_then(|row| row.end_cause)))
-            })
-            .await?;
-        if let (Some(phase), cause) = outcome {
-            self.count(phase, cause, kept.as_ref(), now.since(ended_at));
-        }
-        self.context.videos.clear(&source).await;
-        Ok(Next::Now)
-    }
-
-    fn count(
-        &self,
-        phase: RecordingPhase,
-        cause: Option<EndCause>,
-        kept: Option<&super::KeptVideo>,
-        took: Duration,
-    ) {
-        let length = kept.and_then(|video| video.movie.as_ref().ok()).map_or(0, |movie| movie.duration_ms);
-        let bytes = kept.map_or(0, |video| video.bytes);
-        self.context.tally.ended(phase, cause);
-        self.context.tally.collected(took, bytes, Duration::from_millis(length));
-        tracing::info!(
-            recording = %self.recording, phase = phase.name(), cause = cause.map_or("", EndCause::name),
-            bytes, milliseconds = length, "over"
-        );
     }
 }
 

@@ -12,6 +12,7 @@ use phonefleet_protocol::id::RecordingId;
 use phonefleet_protocol::recording::{EndCause, RecordingPhase, RecordingWish};
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::rusqlite;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A video may be so much shorter than its time limit and still have ended by it: the
@@ -85,22 +86,53 @@ pub fn fail_open(
     }
 }
 
-/// The launch is about to be made. `false`: something came between, look again. Tested in the
-/// same transaction that notes it: a phone that is to stop notes that, too, and then waits
-/// for what was launched.
-pub fn launching(tx: &mut Tx<'_>, id: RecordingId, now: Timestamp) -> Result<bool, rusqlite::Error> {
-    let Some(mut row) = open(tx, id)? else { return Ok(false) };
+/// What became of the wish to launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launching {
+    /// It is noted, and may be made.
+    Noted,
+    /// Something came between: look again.
+    NotNow,
+    /// It has not so much room, with all that others may yet need.
+    NoRoom {
+        /// Bytes that all of them may need.
+        needed: u64,
+    },
+}
+
+/// The launch is about to be made. Tested in the same transaction that notes it: a phone that
+/// is to stop notes that, too, and then waits for what was launched; and so that two that are
+/// launched at once do not take the same room. `room`: bytes that may be used; `written`: how
+/// large the videos of those that run are by now.
+pub fn launching(
+    tx: &mut Tx<'_>,
+    id: RecordingId,
+    room: u64,
+    written: &BTreeMap<RecordingId, u64>,
+    now: Timestamp,
+) -> Result<Launching, rusqlite::Error> {
+    let Some(mut row) = open(tx, id)? else { return Ok(Launching::NotNow) };
     let device = device::get(tx, row.device())?;
     let Some(device) = device.filter(|device| phone_state(Some(device)) == PhoneState::Ready) else {
-        return Ok(false);
+        return Ok(Launching::NotNow);
     };
     if row.end_cause.is_some() || row.ended_at.is_some() {
-        return Ok(false);
+        return Ok(Launching::NotNow);
+    }
+    if row.launched_at.is_none() {
+        let others = recording::active(tx)?.into_iter().filter(RecordingRow::may_grow);
+        let needed = others.fold(row.desired.spec.expected_bytes(), |sum, other| {
+            let written = written.get(&other.id()).copied().unwrap_or(0);
+            sum.saturating_add(other.desired.spec.expected_bytes().saturating_sub(written))
+        });
+        if needed > room {
+            return Ok(Launching::NoRoom { needed });
+        }
     }
     row.launched_at = Some(now);
     row.data_epoch = device.desired.data_epoch;
     recording::put(tx, &row)?;
-    Ok(true)
+    Ok(Launching::Noted)
 }
 
 /// Its process was seen.
@@ -114,12 +146,12 @@ pub fn adopt(
     let Some(mut row) = open(tx, id)? else { return Ok(false) };
     row.process = Some(process);
     row.boot_mark = sighting.launched_in;
-    // A phone that was hard to reach may have begun well after the launch was noted.
-    row.launched_at = row.launched_at.map(|noted| began(noted, sighting.age, now));
     if row.phase != RecordingPhase::Starting {
         recording::put(tx, &row)?;
         return Ok(false);
     }
+    // A phone that was hard to reach may have begun well after the launch was noted.
+    row.launched_at = row.launched_at.map(|noted| began(noted, sighting.age, now));
     row.phase = RecordingPhase::Recording;
     change(tx, &row, now)?;
     Ok(true)
@@ -171,11 +203,15 @@ pub fn ended(
     gone(tx, row, now)
 }
 
-/// Its phone has not answered for so long that nobody waits any more.
-pub fn given_up(tx: &mut Tx<'_>, id: RecordingId, now: Timestamp) -> Result<(), rusqlite::Error> {
+/// Its process was not seen to end, and nobody waits any more.
+pub fn given_up(
+    tx: &mut Tx<'_>,
+    id: RecordingId,
+    reason: Reason,
+    now: Timestamp,
+) -> Result<(), rusqlite::Error> {
     let Some(mut row) = open(tx, id)? else { return Ok(()) };
-    let detail = "the phone answered no more, and what became of the recorder is not known";
-    row.reason = Some(Reason::new("PHONE_UNREACHABLE", detail));
+    row.reason = Some(reason);
     gone(tx, row, now)
 }
 
@@ -194,19 +230,29 @@ fn stopping(tx: &mut Tx<'_>, mut row: RecordingRow, now: Timestamp) -> Result<()
     change(tx, &row, now)
 }
 
+/// What is known of the signals that were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signals {
+    /// Each was answered: it had arrived.
+    Arrived,
+    /// One was not, or nobody remembers.
+    Doubtful,
+}
+
 /// What there was of it is kept, or there was nothing. Returns how it ended.
 pub fn collected(
     tx: &mut Tx<'_>,
     id: RecordingId,
     collected: &Collected,
+    signals: Signals,
     now: Timestamp,
 ) -> Result<Option<RecordingPhase>, rusqlite::Error> {
     let Some(mut row) = open(tx, id)? else { return Ok(None) };
-    let said = |row: &RecordingRow| ending(row, &collected.words);
+    let said = |row: &RecordingRow| ending(row, signals, &collected.words);
     let phase = match &collected.video {
         None => {
             row.end_cause = Some(row.end_cause.unwrap_or(EndCause::ProcessEnded));
-            row.reason = Some(nothing(&row, &collected.words));
+            row.reason = Some(nothing(&row, signals, &collected.words));
             RecordingPhase::Failed
         }
         Some(video) => {
@@ -251,8 +297,8 @@ fn cause(row: &RecordingRow, movie: Option<&Movie>) -> EndCause {
 }
 
 /// What became of the recorder, in words.
-fn ending(row: &RecordingRow, words: &str) -> String {
-    let what = match (row.end_cause, row.signal) {
+fn ending(row: &RecordingRow, signals: Signals, words: &str) -> String {
+    let mut what = match (row.end_cause, row.signal) {
         _ if row.reason.is_some() => row.reason.as_ref().map_or("", |reason| &reason.detail),
         (Some(EndCause::DeviceDied), _) => "the phone died while it recorded",
         (_, Some((StopSignal::Kill, _))) => "the recorder heeded neither SIGINT nor SIGHUP and was killed",
@@ -262,18 +308,23 @@ fn ending(row: &RecordingRow, words: &str) -> String {
             "the recorder was sent SIGINT, and ended without finishing its file"
         }
         (_, None) => "the recorder ended by itself, or somebody on the phone killed it",
-    };
-    if words.is_empty() { what.to_owned() } else { format!("{what}; it said: {words}") }
+    }
+    .to_owned();
+    if row.signal.is_some() && signals == Signals::Doubtful {
+        what.push_str("; whether every signal arrived is not known");
+    }
+    if words.is_empty() { what } else { format!("{what}; it said: {words}") }
 }
 
-fn nothing(row: &RecordingRow, words: &str) -> Reason {
+fn nothing(row: &RecordingRow, signals: Signals, words: &str) -> Reason {
     match row.end_cause {
         Some(EndCause::DeviceDied) => {
             Reason::new("DEVICE_DIED", "the phone died before anything was recorded")
         }
-        _ if words.is_empty() => {
-            Reason::new("NO_VIDEO", format!("there is no file, or an empty one; {}", ending(row, words)))
-        }
+        _ if words.is_empty() => Reason::new(
+            "NO_VIDEO",
+            format!("there is no file, or an empty one; {}", ending(row, signals, words)),
+        ),
         _ => Reason::new("RECORDER_FAILED", format!("the phone's screenrecord said: {words}")),
     }
 }

@@ -85,8 +85,9 @@ impl HostVideos {
         self.folder.join(device.to_string()).join(format!("{recording}.mp4"))
     }
 
-    fn part(&self, source: &Source) -> PathBuf {
-        self.folder.join(source.device.to_string()).join(format!(".{}.part", source.recording))
+    /// Where it is before it is whole and checked.
+    fn part(&self, device: DeviceId, recording: RecordingId) -> PathBuf {
+        self.folder.join(device.to_string()).join(format!(".{recording}.part"))
     }
 
     fn data(&self, source: &Source) -> PathBuf {
@@ -120,15 +121,16 @@ impl HostVideos {
             let text = format!("its file has {size} bytes, and at most {limit} were to be expected");
             return Err(VideoError::Refused(text));
         }
-        let part = self.part(source);
-        let taken = remove(&part).and_then(|()| take_file(&folder, file, &part));
+        let part = self.part(source.device, source.recording);
+        let taken = remove(&part).and_then(|()| take_file(&folder, file, &part, source.may_be_written));
         taken.map_err(|error| trouble("keeping", &part.display(), &error))?;
         Ok((true, words))
     }
 
     /// Checks and hashes what was taken, and gives it its name.
     fn keep(&self, source: &Source, taken: bool) -> Result<Option<KeptVideo>, VideoError> {
-        let (part, path) = (self.part(source), self.path(source.device, source.recording));
+        let (part, path) =
+            (self.part(source.device, source.recording), self.path(source.device, source.recording));
         let from = if taken { &part } else { &path };
         let opened = match OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(from) {
             // Taken by an earlier try, which came no further.
@@ -162,7 +164,8 @@ impl HostVideos {
         if kept.metadata()?.nlink() == 1 {
             return Ok(kept);
         }
-        let (part, path) = (self.part(source), self.path(source.device, source.recording));
+        let (part, path) =
+            (self.part(source.device, source.recording), self.path(source.device, source.recording));
         remove(&part)?;
         copy(kept, &part)?.sync_all()?;
         fs::rename(&part, &path)?;
@@ -183,7 +186,7 @@ impl HostVideos {
             ));
         };
         self.is_there(phone).await?;
-        let part = self.part(source);
+        let part = self.part(source.device, source.recording);
         let remote = |name: &str| format!("{}/{name}", source.folder);
         let fetch = async |name: &str, limit: u64| {
             let file = tokio::fs::File::create(&part).await;
@@ -257,7 +260,7 @@ impl Videos for HostVideos {
         let own = source.clone();
         let cleared = self
             .blocking(move |videos| {
-                let _ = fs::remove_file(videos.part(&own));
+                let _ = fs::remove_file(videos.part(own.device, own.recording));
                 let Some(folder) = videos.open(&own)? else { return Ok(()) };
                 let clear = || -> io::Result<()> {
                     folder.remove(&NAMES)?;
@@ -274,8 +277,9 @@ impl Videos for HostVideos {
 
     async fn delete(&self, device: DeviceId, recording: RecordingId) -> Result<(), VideoError> {
         self.blocking(move |videos| {
-            let path = videos.path(device, recording);
-            remove(&path).map_err(|error| trouble("deleting", &path.display(), &error))?;
+            for path in [videos.path(device, recording), videos.part(device, recording)] {
+                remove(&path).map_err(|error| trouble("deleting", &path.display(), &error))?;
+            }
             // Works only once it is empty.
             let _ = fs::remove_dir(videos.folder.join(device.to_string()));
             Ok(())
@@ -314,7 +318,10 @@ impl HostVideos {
             };
             for entry in names(&folder.path()) {
                 let name = entry.file_name();
-                let id = name.to_str().and_then(|name| name.strip_suffix(".mp4")?.parse().ok());
+                let id = name.to_str().and_then(|name| {
+                    let unfinished = || name.strip_prefix('.')?.strip_suffix(".part");
+                    name.strip_suffix(".mp4").or_else(unfinished)?.parse().ok()
+                });
                 let old = entry.metadata().is_ok_and(|about| about.ctime() < before.0 / 1000);
                 if let (Some(recording), true) = (id, old) {
                     found.push((device, recording));
@@ -331,7 +338,7 @@ fn planted(what: &str, error: &io::Error) -> VideoError {
 }
 
 fn trouble(what: &str, path: &dyn std::fmt::Display, error: &io::Error) -> VideoError {
-    VideoError::Trouble(format!("{what} {path}: {error}"))
+    VideoError::Disk(format!("{what} {path}: {error}"))
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {
@@ -367,11 +374,11 @@ fn stable_size(file: &File) -> io::Result<u64> {
     Ok(size)
 }
 
-/// A second name for the file that is open; a copy where there can be none, and where the
-/// file has other names already.
-fn take_file(folder: &Folder, file: File, part: &Path) -> io::Result<()> {
+/// A second name for the file that is open; a copy where there can be none, where the file has
+/// other names already, and where somebody may still write to it.
+fn take_file(folder: &Folder, file: File, part: &Path, may_be_written: bool) -> io::Result<()> {
     let about = file.metadata()?;
-    if about.nlink() == 1 {
+    if about.nlink() == 1 && !may_be_written {
         match folder.link(VIDEO, part) {
             Ok(()) => {
                 let linked = fs::symlink_metadata(part)?;

@@ -62,7 +62,11 @@ impl Scene {
         let recording: RecordingId = "018f3b2a-0000-7000-8000-000000000001".parse().unwrap();
         let device: DeviceId = "018f3b2a-0000-7000-8000-000000000002".parse().unwrap();
         let folder = format!("{PHONE_FOLDER}/{recording}");
-        Self { state, videos, source: Source { recording, device, data_epoch: 3, folder, phone: None } }
+        Self {
+            state,
+            videos,
+            source: Source { recording, device, data_epoch: 3, folder, phone: None, may_be_written: false },
+        }
     }
 
     /// A scene with a phone's folder on this host.
@@ -206,4 +210,30 @@ fn the_folder_says_whose_it_is() {
     scene.videos.prepare(&host).unwrap();
     scene.videos.prepare(&host).unwrap();
     assert_eq!(fs::read_to_string(scene.videos.folder().join(HOST_FILE)).unwrap(), "h1\n");
+}
+
+#[tokio::test]
+async fn what_may_still_be_written_is_copied() {
+    let mut scene = Scene::here();
+    scene.source.may_be_written = true;
+    let file = scene.folder().join(VIDEO);
+    fs::write(&file, &whole()[..60]).unwrap();
+    let video = scene.collect().await.unwrap().video.unwrap();
+    // Its recorder goes on.
+    fs::write(&file, whole()).unwrap();
+    assert_eq!((video.bytes, video.sha256), (60, sha256(&whole()[..60])));
+    assert_eq!(fs::read(scene.kept()).unwrap(), &whole()[..60]);
+}
+
+#[tokio::test]
+async fn what_an_unfinished_try_left_is_found_and_deleted() {
+    let scene = Scene::here();
+    let part = scene.videos.part(scene.source.device, scene.source.recording);
+    fs::create_dir_all(part.parent().unwrap()).unwrap();
+    fs::write(&part, "half").unwrap();
+    let later = Timestamp(i64::MAX);
+    let expected = [(scene.source.device, scene.source.recording)];
+    assert_eq!(scene.videos.kept_before(later).await, expected);
+    scene.videos.delete(scene.source.device, scene.source.recording).await.unwrap();
+    assert!(!part.exists());
 }

@@ -45,6 +45,9 @@ impl StopSignal {
     }
 }
 
+/// The reason of a recording whose video is on its phone still.
+pub const COLLECT_FAILED: &str = "COLLECT_FAILED";
+
 /// Everything the agent knows of one recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingRow {
@@ -114,6 +117,23 @@ impl RecordingRow {
     /// Of which device.
     pub fn device(&self) -> DeviceId {
         self.desired.device_id
+    }
+
+    /// Its recorder was launched, and its file may become larger.
+    pub fn may_grow(&self) -> bool {
+        self.launched_at.is_some() && self.ended_at.is_none() && !self.phase.is_terminal()
+    }
+
+    /// It is not waited for any more, though its process was not seen to end: only then a
+    /// recording that is not over has a reason.
+    pub fn was_given_up(&self) -> bool {
+        self.ended_at.is_some() && self.reason.is_some()
+    }
+
+    /// What there was of it on its phone was taken, or there was nothing.
+    pub fn is_taken(&self) -> bool {
+        let left = self.reason.as_ref().is_some_and(|reason| reason.code == COLLECT_FAILED);
+        self.phase.is_terminal() && self.launched_at.is_some() && !left
     }
 
     /// The recording as the controller hears of it.

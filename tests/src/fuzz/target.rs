@@ -330,7 +330,10 @@ pub fn phone_answer(bytes: &[u8]) {
     let _ = script::sighting(&lines);
     for leftover in script::leftovers(&lines) {
         // What is read here is put into a command again.
-        let command = script::remove("0123456789abcdef", leftover);
-        assert!(!command.contains('\n') || !text.contains(&command), "{command}");
+        let serial = "0123456789abcdef";
+        let end = leftover.process.map(|process| script::end(serial, process));
+        for command in end.into_iter().chain([script::remove(serial, leftover.recording)]) {
+            assert!(!command.contains('\n') || !text.contains(&command), "{command}");
+        }
     }
 }

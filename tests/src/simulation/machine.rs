@@ -97,6 +97,8 @@ pub(super) struct State {
     pub without_folders: BTreeSet<DeviceId>,
     pub videos: BTreeMap<RecordingId, KeptVideo>,
     pub free_bytes: Option<u64>,
+    pub video_disk_refuses: bool,
+    pub signals_get_lost: bool,
     pub pids: u64,
     pub slow: Duration,
     pub journal: Journal,

@@ -173,6 +173,16 @@ impl Machine {
         }
     }
 
+    /// Signals to recorders do not arrive.
+    pub fn lose_signals(&self, lost: bool) {
+        self.lock().signals_get_lost = lost;
+    }
+
+    /// The disk on which videos are kept refuses everything.
+    pub fn refuse_videos(&self, refused: bool) {
+        self.lock().video_disk_refuses = refused;
+    }
+
     /// Bytes that are free where videos are kept; `None` is plenty.
     pub fn set_free_bytes(&self, free: Option<u64>) {
         self.lock().free_bytes = free;
@@ -311,6 +321,9 @@ impl Recorder for SimulatedRecorder {
         self.reach(phone).await?;
         {
             let mut state = self.machine.lock();
+            if state.signals_get_lost {
+                return Err(RecorderError::Unreachable("the connection broke".to_owned()));
+            }
             state.settle_recorders();
             let State { recordings, deleted_recordings, .. } = &mut *state;
             let mut folders = recordings.values_mut().chain(deleted_recordings.values_mut());
@@ -358,9 +371,21 @@ impl Recorder for SimulatedRecorder {
             .collect())
     }
 
-    async fn remove(&self, phone: Phone, leftover: Leftover) -> Result<(), RecorderError> {
+    async fn end(&self, phone: Phone, process: PhoneProcess) -> Result<(), RecorderError> {
+        self.signal(phone, process, StopSignal::Interrupt).await?;
+        for _ in 0..40 {
+            sleep(Duration::from_millis(250)).await;
+            let found = self.machine.recordings();
+            if !found.iter().any(|(_, folder)| folder.process == process && folder.runs()) {
+                return Ok(());
+            }
+        }
+        self.signal(phone, process, StopSignal::Kill).await
+    }
+
+    async fn remove(&self, phone: Phone, recording: RecordingId) -> Result<(), RecorderError> {
         self.reach(phone).await?;
-        self.machine.lock().recordings.remove(&leftover.recording);
+        self.machine.lock().recordings.remove(&recording);
         Ok(())
     }
 }
@@ -385,6 +410,9 @@ impl Videos for SimulatedVideos {
         sleep(Duration::from_millis(20)).await;
         let collected = {
             let mut state = self.machine.lock();
+            if state.video_disk_refuses {
+                return Err(VideoError::Disk("read-only file system".to_owned()));
+            }
             state.settle_recorders();
             let there = state.data.contains(&(source.device, source.data_epoch));
             let folder = state
@@ -418,7 +446,8 @@ impl Videos for SimulatedVideos {
     }
 
     async fn clear(&self, source: &Source) {
-        self.machine.lock().recordings.remove(&source.recording);
+        // That does not end a recorder.
+        self.machine.delete_recording_folder(source.recording);
         self.crash.after_effect().await;
     }
 

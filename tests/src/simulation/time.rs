@@ -2,7 +2,9 @@
 
 use phonefleet_protocol::id::{IdSource, uuid_v7};
 use phonefleet_protocol::time::{Clock, Timestamp};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -10,18 +12,26 @@ use uuid::Uuid;
 #[derive(Clone, Debug)]
 pub struct VirtualClock {
     start: Instant,
+    set_forward_millis: Arc<AtomicU64>,
 }
 
 impl VirtualClock {
     /// A clock that begins now, at 2026-01-01T00:00:00Z.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), set_forward_millis: Arc::default() }
+    }
+
+    /// Somebody sets it.
+    pub fn set_forward(&self, by: Duration) {
+        self.set_forward_millis.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
     }
 }
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(1_767_225_600_000).after(self.start.elapsed())
+        Timestamp(1_767_225_600_000).after(
+            self.start.elapsed() + Duration::from_millis(self.set_forward_millis.load(Ordering::SeqCst)),
+        )
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::recordings::{WHOLE_LIFE, phases, stopped};
 use crate::world::{World, device, recording, wish};
+use phonefleet_agent::store::recording::StopSignal;
 use phonefleet_protocol::command::Command;
 use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::event::{Event, Outcome};
@@ -140,13 +141,19 @@ async fn recorders_without_a_row_are_ended_and_counted() {
         let _ = std::fs::remove_file(file);
     }
     world.start_agent().await;
-    world.until("the orphan ended", |world| world.machine.recordings().is_empty().then_some(())).await;
+    world.until("the orphan ended", |world| (world.machine.recorders() == 0).then_some(())).await;
     let handle = world.handle.as_ref().unwrap();
     let snapshot = phonefleet_agent::status::StatusSource::snapshot(handle).await.unwrap();
     assert_eq!(snapshot.recording_counts.orphans, 1);
     // The controller asks for the recording that it knows: it gets an end.
     let facts = world.over(recording(1)).await;
     assert_eq!(facts.phase, RecordingPhase::Failed, "{facts:?}");
+    // It had its time to finish its video, which lies there for a day: nobody has it yet.
+    sleep(Duration::from_hours(23)).await;
+    let left = world.machine.recording(recording(1)).unwrap();
+    assert_eq!(left.signals, [StopSignal::Interrupt]);
+    sleep(Duration::from_hours(3)).await;
+    assert_eq!(world.machine.recordings().len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,4 +215,18 @@ async fn what_is_old_is_forgotten() {
     sleep(Duration::from_hours(30)).await;
     assert_eq!(world.machine.videos().len(), 0);
     assert_eq!(world.count("SELECT count(*) FROM recording"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_makes_nothing_old_at_once() {
+    let world = World::start().await;
+    let desired = world.recording(1, &[]).await;
+    world.controller.record(&stopped(&desired)).await;
+    world.over(recording(1)).await;
+    sleep(Duration::from_hours(2)).await;
+    world.wall.set_forward(Duration::from_hours(10 * 24));
+    sleep(Duration::from_hours(20)).await;
+    assert_eq!(world.machine.videos().len(), 1);
+    sleep(Duration::from_hours(6)).await;
+    assert_eq!(world.machine.videos().len(), 0);
 }

@@ -53,6 +53,7 @@ pub struct World {
     pub threaded: bool,
     pub handle: Option<AgentHandle>,
     directory: TempDir,
+    pub wall: VirtualClock,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
     agent: Option<JoinHandle<()>>,
@@ -72,7 +73,8 @@ impl World {
 
     pub fn without_agent() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(VirtualClock::start());
+        let wall = VirtualClock::start();
+        let clock: Arc<dyn Clock> = Arc::new(wall.clone());
         let ids: Arc<dyn IdSource> = Arc::new(SeededIds::new(1));
         let broker = MemoryBroker::new();
         let controller = Controller::start(
@@ -94,6 +96,7 @@ impl World {
             threaded: false,
             handle: None,
             directory,
+            wall,
             clock,
             ids,
             agent: None,
