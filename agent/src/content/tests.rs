@@ -129,26 +129,26 @@ async fn without_a_good_signature_nobody_learns_anything() {
 
 #[tokio::test]
 async fn clients_that_send_little_and_never_enough_do_not_keep_others_out() {
-    let (head, pause) = (Duration::from_millis(300), Duration::from_millis(20));
-    let served = served_within(Limits { connections: 2, head, rest: Duration::from_secs(60) }).await;
-    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let pause = Duration::from_millis(20);
     // One request that never ends, and one after the other, of which none is signed.
     let endless = ("GET / HTTP/1.1\r\nx: ".to_owned() + &"x".repeat(4096), 1);
     let again = ("GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), usize::MAX);
     for (request, piece) in [endless, again] {
-        let (mut stream, over) = (std::net::TcpStream::connect(served.address).unwrap(), Arc::clone(&over));
+        let (head, rest) = (Duration::from_millis(300), Duration::from_secs(60));
+        let served = served_within(Limits { connections: 1, head, rest }).await;
+        let mut stream = std::net::TcpStream::connect(served.address).unwrap();
+        let (over, is_over) = std::sync::mpsc::channel::<()>();
         std::thread::spawn(move || {
             for piece in request.as_bytes().chunks(piece).cycle() {
-                if over.load(std::sync::atomic::Ordering::SeqCst) || stream.write_all(piece).is_err() {
+                let ended = is_over.recv_timeout(pause) != Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+                if ended || stream.write_all(piece).is_err() {
                     return;
                 }
-                std::thread::sleep(pause);
             }
         });
+        let path = Served::signed(served.id, 60);
+        let answer = tokio::time::timeout(Duration::from_secs(10), served.call("GET", &path, ""));
+        assert_eq!(answer.await.expect("the place becomes free").0, 200);
+        drop(over);
     }
-    let answer = tokio::time::timeout(Duration::from_secs(20), async {
-        served.call("GET", &Served::signed(served.id, 60), "").await
-    });
-    assert_eq!(answer.await.expect("a place becomes free").0, 200);
-    over.store(true, std::sync::atomic::Ordering::SeqCst);
 }
