@@ -105,7 +105,9 @@ pub(crate) async fn run(context: Arc<Context>) -> Result<(), String> {
         }
         unasked = left;
         let next = if unasked.is_empty() { all_at } else { all_at.min(Instant::now() + AGAIN) };
+        // In one order, so that a simulation goes one way.
         tokio::select! {
+            biased;
             () = sleep_until(next) => {}
             () = context.sweeps.ordered.notified() => unasked.extend(context.sweeps.take()),
         }
