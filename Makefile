@@ -86,11 +86,8 @@ phonesim-image: ## build the image of the simulated phone, and load it into the 
 bench: ## measure, each figure beside its ceiling
 	$(CARGO) bench --locked --profile release-dev -p phonefleet-benches
 
-# Built like everything else, so that tests and demo need not compile it twice.
 demo: ## the whole product on one machine, shown and taken down (ARGS="--once --phones 3")
-	tests/environment/install demo
-	$(CARGO) build --locked
-	@$${CARGO_TARGET_DIR:-target}/debug/phonefleet demo $(ARGS)
+	@CARGO='$(CARGO)' ./demo $(ARGS)
 
 SEEDS ?= 1000
 simulate: ## simulated fleets from SEEDS=1000 seeds, or the story of SEED=n made smaller

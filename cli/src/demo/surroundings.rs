@@ -133,7 +133,7 @@ pub fn search_path() -> OsString {
 /// Says which package brings it.
 pub fn needed(name: &str, package: &str) -> Result<PathBuf, Failure> {
     program(name).ok_or_else(|| {
-        Failure::Failed(format!("{name} is missing: apt-get install {package} (make demo does it by itself)"))
+        Failure::Failed(format!("{name} is missing: apt-get install {package} (./demo in the project's repository does it by itself)"))
     })
 }
 
