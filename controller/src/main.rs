@@ -124,8 +124,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     result
 }
 
-/// What agents on this machine call it too, by the same rule: a machine that has no such file
-/// is no other's neighbour.
+/// What agents on this machine call it too. Where there is no such file (small containers have
+/// none) each agent makes up its own, and only its folder's marker tells that it is near.
 fn machine_id() -> Option<String> {
     let text = std::fs::read_to_string("/etc/machine-id").ok()?;
     // An image that was never booted has "uninitialized" in it.

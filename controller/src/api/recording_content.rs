@@ -86,8 +86,9 @@ pub async fn content(
     }
     let host = host.ok_or_else(|| unavailable(&row))?;
     let now = api.clock().now();
-    let own = api.handle.settings.machine_id.as_deref();
-    if let Whereabouts::Here(directory) = content::whereabouts(&host, own, &row, now) {
+    // A machine without an id cannot tell whether this is its own host: the marker alone says so.
+    let own = api.handle.settings.machine_id.as_deref().unwrap_or(host.machine_id.as_str());
+    if let Whereabouts::Here(directory) = content::whereabouts(&host, Some(own), &row, now) {
         let (host_id, device) = (host.host_id.clone(), row.device_id);
         let open = move || kept_file::open(&directory, &host_id, device, id);
         let opened = tokio::task::spawn_blocking(open).await;
