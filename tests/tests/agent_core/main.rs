@@ -11,6 +11,7 @@
 //! | `recordings` | recordings: begun, stopped, ended by their phones |
 //! | `recording_crashes` | recordings whose agent is killed at every step, or was away |
 //! | `findings` | lost databases, restored controllers, parked devices |
+//! | `outbox` | events that wait, as they are told |
 //! | `orphans` | what belongs to no device, found without being asked |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
@@ -21,6 +22,7 @@ mod faults;
 mod findings;
 mod ladder;
 mod orphans;
+mod outbox;
 mod recording_crashes;
 mod recording_mishaps;
 mod recordings;
