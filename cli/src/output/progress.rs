@@ -3,6 +3,7 @@
 
 use super::page::printable;
 use std::io::{IsTerminal, Write};
+use terminal_size::terminal_size_of;
 
 /// Lines of progress.
 #[derive(Debug)]
@@ -31,8 +32,10 @@ impl Progress {
             return;
         }
         // A line that wraps could not be taken back: what does not fit is left out.
-        let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(80);
-        let short: String = printable(text).chars().take(columns.max(20) - 1).collect();
+        // Asked each time: windows change their size.
+        let columns = terminal_size_of(std::io::stderr()).map(|(width, _)| usize::from(width.0));
+        let columns = columns.filter(|columns| *columns > 0).unwrap_or(80);
+        let short: String = printable(text).chars().take(columns - 1).collect();
         let mut out = std::io::stderr().lock();
         let _ = write!(out, "\r\x1b[K{short}").and_then(|()| out.flush());
         self.live = true;
