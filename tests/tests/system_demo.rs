@@ -1,5 +1,6 @@
 //! `phonefleet demo` as a program: it shows everything, with and without an engine and on a
-//! machine with busy ports; and wherever it is interrupted, nothing of it is left.
+//! machine with busy ports; and wherever it is interrupted, nothing of it is left. What one left
+//! that was killed is taken down by the next.
 
 use nix::sys::signal::Signal;
 use phonefleet_tests::real::engine::Engine;
@@ -9,6 +10,7 @@ use phonefleet_tests::real::until;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -60,6 +62,16 @@ impl Stage {
 
     fn start(&self, arguments: &[&str]) -> Demo {
         Demo::of(self.command(arguments).spawn().expect("it starts"))
+    }
+
+    /// A demo that `outer` becomes, which names no engine.
+    fn start_within(&self, outer: &[&str], arguments: &[&str]) -> Demo {
+        let demo = self.command(arguments);
+        let mut command = Command::new(outer[0]);
+        command.args(&outer[1..]).arg(demo.get_program()).args(demo.get_args()).env_remove("DOCKER_HOST");
+        command.env("TMPDIR", self.path("tmp")).current_dir(self.path("here"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Demo::of(command.spawn().expect("it starts"))
     }
 
     /// Nothing is there that was not there before.
@@ -189,6 +201,19 @@ fn once_without_an_engine() {
     stage.is_clean();
 }
 
+/// As in a small container, where nothing has made that file.
+#[test]
+fn once_on_a_machine_that_has_no_id() {
+    let Some(stage) = Stage::new() else { return };
+    let hidden =
+        "if [ -e /etc/machine-id ]; then mount --bind /dev/null /etc/machine-id; fi && exec \"$0\" \"$@\"";
+    let outer = ["unshare", "--mount", "sh", "-c", hidden];
+    let (code, told) = stage.start_within(&outer, &["--once", "--phones", "1"]).ended();
+    assert_eq!(code, Some(0), "{told}");
+    shown(&stage, &told);
+    stage.is_clean();
+}
+
 #[test]
 fn interrupted_anywhere_it_leaves_nothing() {
     let Some(stage) = Stage::new() else { return };
@@ -231,30 +256,112 @@ fn it_stays_and_starts_again_what_is_killed_until_it_is_told_to_end() {
     stage.is_clean();
 }
 
-#[test]
-fn killed_it_takes_its_daemons_along() {
-    let Some(stage) = Stage::new() else { return };
-    let mut demo = stage.start(&["--phones", "1"]);
-    demo.until_told("Daemons: ");
+/// Kills a demo that stays, and everything but what outlives it is gone.
+fn killed(stage: &Stage, mut demo: Demo) {
+    demo.until_told("Ctrl-C ends it");
     signal(demo.child.id(), Signal::SIGKILL);
     let _ = demo.ended();
     let text = stage.path("tmp").to_string_lossy().into_owned();
     until("its daemons are gone", Duration::from_secs(10), || {
-        let daemons = ["mosquitto", "phonefleet-agent", "phonefleet-controller"];
+        let daemons = ["mosquitto", "phonefleet-agent", "phonefleet-controller", "dockerd"];
         let left: Vec<_> = processes()
             .into_iter()
             .filter(|one| one.mentions(&text) && daemons.iter().any(|name| one.is(name)))
             .collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
-    // Nobody was there to end the agent's adb server, and a container may be on its way.
-    for one in processes().into_iter().filter(|one| one.mentions(&text)) {
-        signal(one.pid, Signal::SIGKILL);
+}
+
+#[test]
+fn what_a_killed_demo_leaves_in_an_engine_is_taken_down_by_the_next_one() {
+    let Some(stage) = Stage::new() else { return };
+    killed(&stage, stage.start(&["--phones", "1"]));
+    assert_eq!(containers().difference(&stage.containers).count(), 2, "phones outlive their agent");
+    // Somebody looks into the folder of the dead one, and is left alone; so is a living demo.
+    let folder =
+        std::fs::read_dir(stage.path("tmp")).expect("a folder").flatten().next().expect("its folder");
+    let log = folder.path().join("agent.log");
+    let mut reader = Command::new("tail").arg("-f").arg(&log).stdout(Stdio::null()).spawn().expect("tail");
+    let mut living = stage.start(&["--phones", "1"]);
+    living.until_told("A demo was killed and left");
+    has(&living.told, &["processes: 1, containers: 2: it is taken down"]);
+    living.until_told("Ctrl-C ends it");
+    let (code, told) = stage.start(&["--once", "--phones", "1"]).ended();
+    assert_eq!(code, Some(0), "{told}");
+    assert!(!told.contains("was killed"), "{told}");
+    signal(living.child.id(), Signal::SIGINT);
+    let (code, told) = living.ended();
+    assert_eq!(code, Some(0), "{told}");
+    assert!(reader.try_wait().expect("a child").is_none(), "the reader was ended");
+    reader.kill().expect("it runs");
+    let _ = reader.wait();
+    stage.is_clean();
+}
+
+#[test]
+fn what_a_killed_demo_leaves_of_processes_is_taken_down_by_the_next_one() {
+    let Some(stage) = Stage::new() else { return };
+    let without = |arguments: &[&str]| {
+        Demo::of(stage.command(arguments).env_remove("DOCKER_HOST").spawn().expect("it starts"))
+    };
+    killed(&stage, without(&["--phones", "1"]));
+    let (code, told) = without(&["--once", "--phones", "1"]).ended();
+    assert_eq!(code, Some(0), "{told}");
+    has(&told, &["A demo was killed and left", ", processes: ", "phones are processes"]);
+    stage.is_clean();
+}
+
+/// A network of its own, in which no engine has a bridge.
+struct Network(&'static str);
+
+impl Network {
+    fn new(name: &'static str) -> Self {
+        for arguments in [vec!["netns", "add", name], vec!["-n", name, "link", "set", "lo", "up"]] {
+            assert!(Command::new("ip").args(arguments).status().expect("ip").success());
+        }
+        Self(name)
     }
-    let engine = Engine::of_environment().expect("an engine");
-    for id in containers().difference(&stage.containers) {
-        engine.must("DELETE", &format!("/containers/{id}?force=1"), None);
+
+    /// Starts a demo there. Not by `ip netns exec`: that hides the control groups.
+    fn start(&self, stage: &Stage, arguments: &[&str]) -> Demo {
+        stage.start_within(&["nsenter", &format!("--net=/run/netns/{}", self.0)], arguments)
     }
+
+    fn links(&self) -> String {
+        let output = Command::new("ip").args(["-n", self.0, "-brief", "link"]).output().expect("ip");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", self.0]).status();
+    }
+}
+
+#[test]
+fn with_an_engine_of_its_own_it_leaves_nothing_and_the_next_one_what_a_killed_one_left() {
+    let Some(stage) = Stage::new() else { return };
+    let network = Network::new("demo");
+    // The repository may be anywhere: its script is found above the current folder, and has the
+    // image already.
+    let script = stage.path("here/phonesim/image/build");
+    std::fs::create_dir_all(script.parent().expect("a folder")).expect("a folder");
+    let build = concat!(env!("CARGO_MANIFEST_DIR"), "/../phonesim/image/build");
+    std::fs::write(&script, format!("#!/bin/sh\nexec {build} --import \"$PHONEFLEET_TEST_ROOTFS\"\n"))
+        .expect("a script");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("a script");
+    killed(&stage, network.start(&stage, &["--phones", "1"]));
+    assert!(network.links().contains("docker0"), "the bridge stays: {}", network.links());
+    let (code, told) = network.start(&stage, &["--once", "--phones", "1"]).ended();
+    assert_eq!(code, Some(0), "{told}");
+    has(&told, &["A demo was killed and left", ", started by the demo in its own folder"]);
+    has(&told, &["network and control groups of the engine"]);
+    shown(&stage, &told);
+    assert!(!network.links().contains("docker0"), "{}", network.links());
+    stage.is_clean();
+    let groups = Command::new("find").args(["/sys/fs/cgroup", "-name", "phonefleet-demo-*"]).output();
+    assert!(groups.expect("find").stdout.is_empty(), "control groups are left");
 }
 
 #[test]

@@ -64,10 +64,13 @@ pub async fn run(house: &mut House, voice: &mut Voice) -> Vec<String> {
         voice.live("the container engine ends");
         let gone = house.remove(Part::Engine).await;
         proof.look("processes of the engine", (!gone).then(|| "dockerd does not end".to_owned()));
-        proof.look("network and control groups of the engine", own_engine::remove_traces().await);
+        proof.look(
+            "network and control groups of the engine",
+            own_engine::remove_traces(house.lodging.name(), true).await,
+        );
     }
     ports(house, &mut proof).await;
-    let kept = house.keep.then(|| format!("The folder stays: {}", house.folder().display()));
+    let kept = house.lodging.record.keep.then(|| format!("The folder stays: {}", house.folder().display()));
     proof.look("files", house.leave());
     voice.quiet();
     voice.line(&format!("  looked for, and not there: {}", proof.clean.join(", ")));

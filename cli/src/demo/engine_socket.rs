@@ -37,6 +37,11 @@ impl EngineSocket {
         Self(path.to_owned())
     }
 
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// As `DOCKER_HOST` names it.
     pub fn url(&self) -> String {
         format!("unix://{}", self.0.display())

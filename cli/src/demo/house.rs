@@ -6,6 +6,7 @@ use super::engine::Runtime;
 use super::engine_socket::Running;
 use super::files::Files;
 use super::image::Image;
+use super::lodging::Lodging;
 use super::phones::Phone;
 use super::surroundings::{Ports, needed, own_program};
 use super::voice::Voice;
@@ -19,7 +20,6 @@ use serde_json::Value;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -84,10 +84,8 @@ pub struct House {
     pub was_online: bool,
     /// Whether an engine was started here.
     pub own_engine: bool,
-    /// Whether the folder is to stay.
-    pub keep: bool,
-    folder: Option<TempDir>,
-    place: PathBuf,
+    /// The folder in which everything is.
+    pub lodging: Lodging,
     children: Vec<(Part, Child)>,
     global: Session,
 }
@@ -98,42 +96,37 @@ impl House {
     /// # Errors
     /// No room for a folder.
     pub fn new(demo: &Demo, global: &Global) -> Result<Self, Failure> {
-        let folder = tempfile::Builder::new().prefix("phonefleet-demo-").tempdir().map_err(|error| {
-            Failure::Failed(format!("no folder can be made (TMPDIR names another place): {error}"))
-        })?;
-        let place = folder.path().to_owned();
+        let lodging = Lodging::new(demo.keep_dir)?;
         let address = Address::parse("http://127.0.0.1:30002", "the demo")?;
         let set = |value: Address| Set { value, origin: Origin::Default };
         let configuration = Configuration {
-            path: place.join("config.toml"),
+            path: lodging.place().join("config.toml"),
             context: None,
             controller: set(address.clone()),
             user: Some(Set { value: USER.to_owned(), origin: Origin::Default }),
             agent: set(address),
         };
         Ok(Self {
-            host: format!("demo-{}", std::process::id()),
+            host: lodging.host(),
             runtime: None,
             ports: None,
             session: None,
             was_online: false,
             own_engine: false,
-            keep: demo.keep_dir,
             global: Session::new(configuration, global.printer(), global.timeout),
-            folder: Some(folder),
-            place,
+            lodging,
             children: Vec::new(),
         })
     }
 
     /// Where everything is.
     pub fn folder(&self) -> &Path {
-        &self.place
+        self.lodging.place()
     }
 
     /// Where the agent's things are.
     pub fn agent_state(&self) -> PathBuf {
-        self.place.join("agent")
+        self.folder().join("agent")
     }
 
     /// The controller's calls.
@@ -230,14 +223,10 @@ impl House {
         }
     }
 
-    /// Removes the folder, or says where it stays.
+    /// Leaves the folder; what of it cannot be removed.
     pub fn leave(&mut self) -> Option<String> {
-        let folder = self.folder.take()?;
-        if self.keep {
-            let _ = folder.keep();
-            return None;
-        }
-        folder.close().err().map(|error| format!("the folder {} ({error})", self.place.display()))
+        let left = self.lodging.leave();
+        left.err().map(|error| format!("the folder {} ({error})", self.folder().display()))
     }
 
     /// Starts broker, controller and agent, and waits until this machine is in the fleet.
@@ -259,7 +248,7 @@ impl House {
             voice.line(&format!("Ports: {note}"));
         }
         let files =
-            Files { place: &self.place, host: &self.host, ports: &ports, agent_state: &self.agent_state() };
+            Files { place: self.folder(), host: &self.host, ports: &ports, agent_state: &self.agent_state() };
         files.write(image, self.runtime.as_ref(), phones)?;
         let address = |port| Address::parse(&format!("http://127.0.0.1:{port}"), "the demo");
         let mut session = self.global.clone();
@@ -282,10 +271,10 @@ impl House {
     pub fn start(&mut self, part: Part) -> Result<(), Failure> {
         let (name, file) = (part.name(), format!("{}{}", part.name(), part.extension()));
         let option = if part == Part::Broker { "-c" } else { "--config" };
-        let file = self.place.join(file).into_os_string();
+        let file = self.folder().join(file).into_os_string();
         let command = [program_of(part)?.into_os_string(), option.into(), file];
         self.children.retain(|(own, _)| *own != part);
-        let child = Child::start(name, &command, &[], &self.place)?;
+        let child = Child::start(name, &command, &[], self.folder())?;
         self.add(part, child);
         Ok(())
     }

@@ -12,7 +12,8 @@
 //! | [`engine`] [`own_engine`] | which container engine, and one of the demo's own |
 //! | [`engine_socket`] | calls of an engine |
 //! | [`child`] | processes that the demo started, and their descendants |
-//! | [`house`] [`files`] | the folder, the daemons and their configuration |
+//! | [`house`] [`files`] | the daemons and their configuration |
+//! | [`lodging`] [`predecessor`] | the folder; what killed demos left in theirs |
 //! | [`image`] | the image that phones are made of |
 //! | [`show`] [`phones`] [`film`] [`crash`] | what is shown: phones, pictures of one, an agent that dies |
 //! | [`departure`] | everything ended, and the proof that nothing is left |
@@ -31,8 +32,10 @@ mod files;
 mod film;
 mod house;
 mod image;
+mod lodging;
 mod own_engine;
 mod phones;
+mod predecessor;
 mod show;
 mod surroundings;
 mod voice;

@@ -47,8 +47,21 @@ fn has_bridge() -> bool {
         .any(|line| line.trim_start().strip_prefix(BRIDGE).is_some_and(|rest| rest.starts_with(':')))
 }
 
-fn cgroup() -> String {
-    format!("phonefleet-demo-{}", std::process::id())
+/// Which network this process is in, since which boot; other places have other names.
+pub fn network() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let network = std::fs::read_link("/proc/self/ns/net").ok()?;
+    Some(format!("{} {}", boot.trim(), network.display()))
+}
+
+/// Whether any engine runs in this network: a bridge may be its own.
+pub fn runs_here() -> bool {
+    let own = std::fs::read_link("/proc/self/ns/net").ok();
+    std::fs::read_dir("/proc").into_iter().flatten().flatten().any(|process| {
+        let process = process.path();
+        std::fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "dockerd")
+            && std::fs::read_link(process.join("ns/net")).ok() == own
+    })
 }
 
 /// Starts it.
@@ -59,15 +72,17 @@ pub async fn start(house: &mut House, voice: &mut Voice) -> Result<(EngineSocket
     let folder = house.folder().join("engine");
     let socket = folder.join("docker.sock");
     let file = folder.join("daemon.json");
+    // "x": paths of unix sockets end at 108 characters, and containerd's go deep.
     let configuration = json!({
-        "data-root": folder.join("data"), "exec-root": folder.join("exec"), "pidfile": folder.join("pid"),
-        "hosts": [format!("unix://{}", socket.display())], "cgroup-parent": format!("/{}", cgroup()),
+        "data-root": folder.join("data"), "exec-root": folder.join("x"), "pidfile": folder.join("pid"),
+        "hosts": [format!("unix://{}", socket.display())], "cgroup-parent": format!("/{}", house.lodging.name()),
         "exec-opts": ["native.cgroupdriver=cgroupfs"], "iptables": false, "ip6tables": false,
         "ip-forward": false, "ip-masq": false, "log-level": "warn",
     });
     let cannot = |error| Failure::Failed(format!("{} cannot be written: {error}", file.display()));
     std::fs::create_dir_all(&folder).map_err(cannot)?;
     std::fs::write(&file, configuration.to_string()).map_err(cannot)?;
+    house.lodging.note(|record| record.own_engine_in = network())?;
     // An empty /run: it must find neither containerd nor anything else of the system's there.
     let script = "mount -t tmpfs -o mode=755 tmpfs /run && exec dockerd --config-file \"$0\"";
     let mut command: Vec<_> =
@@ -87,28 +102,28 @@ pub async fn start(house: &mut House, voice: &mut Voice) -> Result<(EngineSocket
         if ended || began.elapsed() > START {
             let words = house.child(Part::Engine).map(|child| child.last_words(2)).unwrap_or_default();
             house.remove(Part::Engine).await;
-            remove_traces().await;
+            remove_traces(house.lodging.name(), true).await;
             return Err(Failure::Failed(format!("an own one does not start: {}", words.replace('\n', " "))));
         }
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Removes what an engine leaves outside its folder and namespaces; what is still there.
-pub async fn remove_traces() -> Vec<String> {
-    if has_bridge()
-        && let Some(ip) = program("ip")
-    {
+/// Removes what an engine leaves outside its folder and namespaces: control groups with the
+/// demo's name and, if that is its own, the bridge. Returns what is still there.
+pub async fn remove_traces(demo: &str, bridge: bool) -> Vec<String> {
+    let bridge = bridge && has_bridge();
+    if bridge && let Some(ip) = program("ip") {
         let _ = Command::new(ip).args(["link", "delete", BRIDGE]).process_group(0).status().await;
     }
     let mut left = Vec::new();
-    if has_bridge() {
+    if bridge && has_bridge() {
         left.push(format!("network bridge {BRIDGE}"));
     }
     // Either the one hierarchy, or one for each of several.
     let root = Path::new("/sys/fs/cgroup");
     let roots = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    for group in roots.chain([root.to_owned()]).map(|root| root.join(cgroup())) {
+    for group in roots.chain([root.to_owned()]).map(|root| root.join(demo)) {
         let began = Instant::now();
         // A group is free a moment after its last process.
         while group.exists() && began.elapsed() < Duration::from_secs(5) {

@@ -2,10 +2,11 @@
 
 use super::Demo;
 use super::crash;
-use super::engine;
+use super::engine::{self, Runtime};
 use super::house::{House, Part, USER};
 use super::image;
 use super::phones;
+use super::predecessor;
 use super::surroundings::program;
 use super::voice::Voice;
 use crate::failure::Failure;
@@ -25,7 +26,13 @@ pub async fn run(house: &mut House, voice: &mut Voice, demo: &Demo, shown: &mut 
     let began = Instant::now();
     voice.heading("A fleet on this machine");
     voice.line(&format!("Folder: {} (logs, databases, configuration)", house.folder().display()));
+    predecessor::take_down(voice).await;
     let runtime = engine::find(house, voice).await?;
+    if let Runtime::Engine(engine) = &runtime
+        && !house.own_engine
+    {
+        house.lodging.note(|record| record.engine = Some(engine.path().to_owned()))?;
+    }
     house.runtime = Some(runtime.clone());
     let image = image::find(&runtime, house, voice).await?;
     house.start_daemons(&image, demo.phones, voice).await?;
@@ -48,7 +55,11 @@ pub async fn run(house: &mut House, voice: &mut Voice, demo: &Demo, shown: &mut 
     let phones = crash::run(house, voice, &image, phones).await?;
     show_table(house, voice, &phones).await?;
 
-    voice.heading("Try it yourself, in another terminal");
+    voice.heading(if demo.once {
+        "Without --once it would stay, and you could try in another terminal"
+    } else {
+        "Try it yourself, in another terminal"
+    });
     voice.block(&suggestions(house, &phones)?);
     if demo.once {
         return Ok(());
