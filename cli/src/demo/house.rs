@@ -351,7 +351,7 @@ impl House {
             if began.elapsed() > START {
                 return Err(Failure::TimedOut(format!("in vain for {} s: {what}", START.as_secs())));
             }
-            voice.live(&format!("until {what}: {:.0} s", began.elapsed().as_secs_f64()));
+            voice.live(&format!("waiting until {what}, {:.0} s", began.elapsed().as_secs_f64()));
             sleep(LOOK).await;
         }
     }
