@@ -295,12 +295,21 @@ async fn lists_are_filtered_and_paged() {
     }
     fixture.settle("RUNNING", "running").await;
     let mut ids = Vec::new();
+    // Ids are in the order of their milliseconds, and in no order within one.
+    let another_millisecond = || {
+        let now = SystemClock.now();
+        while SystemClock.now() == now {
+            std::hint::spin_loop();
+        }
+    };
     for device in &devices {
         for _ in 0..2 {
+            another_millisecond();
             let id = fixture.record(device).await;
             fixture.says(facts(device, &id, RecordingPhase::Final)).await;
             ids.push(id);
         }
+        another_millisecond();
         ids.push(fixture.record(device).await);
     }
     let seen = async |query: &str| -> Vec<String> {
