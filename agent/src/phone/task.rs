@@ -201,7 +201,9 @@ impl DeviceTask {
             return Ok(true);
         }
         let built = built_from(&view.row);
-        if view.row.built == built {
+        // A row of a restored database knows another container than the one that is there.
+        let known = view.row.container_id.as_ref() == Some(&container.id);
+        if known && view.row.built == built {
             return Ok(true);
         }
         let epoch = view.row.desired.data_epoch;
