@@ -162,13 +162,16 @@ positive_data_acceptance = { expected-statuses = ["2xx", "403", "404", "409", "4
 
 # Cursors are what an earlier page gave; the shape of a key is nobody's business.
 [[operations]]
-include-name = ["GET /devices", "GET /hosts", "GET /sagas", "GET /sagas/{id}/events"]
+include-name = ["GET /devices", "GET /hosts", "GET /recordings", "GET /sagas", "GET /sagas/{id}/events"]
 checks = { positive_data_acceptance = { expected-statuses = ["2xx", "400", "404"] } }
 
 # Lengths in bytes, allow-lists of images, arguments of /init, and whole numbers written as 1.0.
 [[operations]]
 include-name = ["PUT /quotas/{userId}"]
 checks = { positive_data_acceptance = { expected-statuses = ["2xx", "400", "422"] } }
+[[operations]]
+include-name = "POST /devices/{id}/recordings"
+checks = { positive_data_acceptance = { expected-statuses = ["2xx", "400", "403", "404", "409", "422", "503"] } }
 [[operations]]
 include-name = "POST /devices"
 [operations.checks]

@@ -6,9 +6,13 @@ use phonefleet_tests::real::program::built;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A folder with an agent.toml; `None` outside of the environment.
-fn host() -> Option<(tempfile::TempDir, Engine)> {
+/// The tests are of one host: what one leaves for a moment, another would find.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A folder with an agent.toml, and the turn to use it; `None` outside of the environment.
+fn host() -> Option<(tempfile::TempDir, Engine, MutexGuard<'static, ()>)> {
     let Some(environment) = std::env::var_os("PHONEFLEET_TEST_ENVIRONMENT") else {
         println!("skipped: run it with tests/environment/run");
         return None;
@@ -22,7 +26,7 @@ fn host() -> Option<(tempfile::TempDir, Engine)> {
         engine.url()
     );
     std::fs::write(folder.path().join("agent.toml"), text).expect("agent.toml");
-    Some((folder, engine))
+    Some((folder, engine, ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 fn selftest(folder: &Path, arguments: &[&str]) -> Output {
@@ -61,7 +65,7 @@ fn nothing_is_left(folder: &Path, engine: &Engine) {
 
 #[test]
 fn every_fact_holds_on_the_stand_in_or_is_not_applicable() {
-    let Some((folder, engine)) = host() else { return };
+    let Some((folder, engine, _turn)) = host() else { return };
     let output = selftest(folder.path(), &["--json"]);
     let words = words(&output);
     assert!(output.status.success(), "{words}");
@@ -83,7 +87,7 @@ fn every_fact_holds_on_the_stand_in_or_is_not_applicable() {
 /// What the test is for: an image that does not do what the agent builds on.
 #[test]
 fn a_phone_that_differs_is_told_and_removed() {
-    let Some((folder, engine)) = host() else { return };
+    let Some((folder, engine, _turn)) = host() else { return };
     let fault = ["--boot-arg", "androidboot.phonesim_fault=record_refuse"];
     let output = selftest(folder.path(), &fault);
     let words = words(&output);
@@ -103,7 +107,7 @@ fn a_phone_that_differs_is_told_and_removed() {
 /// One that was killed half-way: the next one removes what it left.
 #[test]
 fn a_killed_test_is_cleaned_up_by_the_next() {
-    let Some((folder, engine)) = host() else { return };
+    let Some((folder, engine, _turn)) = host() else { return };
     let mut child = Command::new(built("phonefleet-agent"))
         .args(["selftest", "--boot-arg", "androidboot.phonesim_fault=boot_hang", "--config"])
         .arg(folder.path().join("agent.toml"))

@@ -136,7 +136,8 @@ pub(super) fn recording_id(text: &str) -> Result<RecordingId, Problem> {
         body = Envelope<OrderedRecording>), Refusals))]
 pub async fn start(State(api): State<Api>, Named(id): Named, call: Call) -> Result<Answer, Problem> {
     let device = device_id(&id)?;
-    let body = if call.body.is_empty() {
+    // Described as a body that may be null.
+    let body = if matches!(call.body.trim_ascii(), b"" | b"null") {
         NewRecordingBody::default()
     } else {
         parse(&call.body, Code::InvalidSpec)?
