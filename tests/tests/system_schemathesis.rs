@@ -128,6 +128,8 @@ fn every_answer_is_as_described() {
     for verb in ["start", "stop", "reboot", "reset"] {
         described.remove(&format!("POST /devices/{{id}}/{verb}"));
     }
+    // Nothing runs, so nothing is recorded: `system_recordings` and the API's own tests do that.
+    described.retain(|call| call == "GET /recordings" || !call.contains("/recordings"));
     assert_eq!(
         described.difference(&succeeded).collect::<Vec<_>>(),
         Vec::<&String>::new(),
