@@ -240,6 +240,13 @@ impl Endpoint {
                 // A repeated hello may be a late one: it moves nothing back.
                 let source = if new { CursorSource::Hello } else { CursorSource::Frame };
                 self.take_cursor(now, source, hello.cursor, durable, notices)?;
+                // Another log was taken in its place meanwhile, and left this one for good. The
+                // peer may have nothing to send that would be refused: it is told at once.
+                let epoch = hello.log.epoch;
+                let other = self.cursor.is_some_and(|cursor| cursor.epoch != epoch);
+                if other && durable.is_retired(epoch)? {
+                    self.refuse = Some(epoch);
+                }
             }
         }
         Ok(())

@@ -151,7 +151,8 @@ pub fn assert_whole(world: &World, phone: &Phone, view: &Value) {
     assert!(duration.abs_diff((seconds * 1000.0) as u64) <= 10, "{seconds} s: {view}");
     let clock = milliseconds(view, "endedAt") - milliseconds(view, "startedAt");
     assert!(clock.abs_diff(duration) <= CLOCK_SLACK_MS, "{clock} ms passed: {view}");
-    assert!(frames as f64 >= seconds * 4.0, "{frames} frames in {seconds} s");
+    // Five are drawn a second; the end may come just before the next.
+    assert!((frames + 1) as f64 >= seconds * 4.0, "{frames} frames in {seconds} s");
     let bytes = std::fs::metadata(&file).expect("the file").len();
     assert_eq!(view["bytes"].as_u64(), Some(bytes), "{view}");
     let sum = Command::new("sha256sum").arg(&file).output().expect("sha256sum runs");
