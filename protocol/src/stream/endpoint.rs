@@ -70,6 +70,8 @@ pub struct Endpoint {
     ack_due: bool,
     gap: Option<Gap>,
     refuse: Option<Epoch>,
+    /// Before that a hello brings no refusal.
+    refuse_hellos_from: Duration,
 }
 
 /// One session of the peer, as its newest hello told.
@@ -104,6 +106,7 @@ impl Endpoint {
             ack_due: false,
             gap: None,
             refuse: None,
+            refuse_hellos_from: Duration::ZERO,
         }
     }
 
@@ -240,16 +243,28 @@ impl Endpoint {
                 // A repeated hello may be a late one: it moves nothing back.
                 let source = if new { CursorSource::Hello } else { CursorSource::Frame };
                 self.take_cursor(now, source, hello.cursor, durable, notices)?;
-                // Another log was taken in its place meanwhile, and left this one for good. The
-                // peer may have nothing to send that would be refused: it is told at once.
                 let epoch = hello.log.epoch;
                 let other = self.cursor.is_some_and(|cursor| cursor.epoch != epoch);
                 if other && durable.is_retired(epoch)? {
-                    self.refuse = Some(epoch);
+                    self.answer_left_log(now, epoch);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Another log was taken in place of the peer's, and left it for good. The peer may have
+    /// nothing to send that would be refused, so its hello is, and it is asked for another later
+    /// on, because a refusal may be lost. No more often: of clones it would make a storm.
+    fn answer_left_log(&mut self, now: Duration, epoch: Epoch) {
+        if self.refuse_hellos_from <= now {
+            self.refuse_hellos_from = now + GO_BACK_MOST;
+            self.refuse = Some(epoch);
+        }
+        if self.hello.is_none() {
+            self.heard = false;
+            self.hello = Some(Due { at: now + GO_BACK_MOST, wait: Some(GO_BACK_MOST) });
+        }
     }
 
     fn handle_frame<D: Durable>(
