@@ -12,20 +12,19 @@ use crate::phone::supervisor::Supervisor;
 use crate::phone::tally::Tally;
 use crate::phone::watch::Watch;
 use crate::port::PortPool;
-pub use crate::port::PortSettings;
 use crate::progress::Pulses;
 use crate::recording::supervisor::Supervisor as RecordingSupervisor;
 use crate::recording::tally::Tally as RecordingTally;
-use crate::recording::{Recorder, RecordingSettings, Videos};
+use crate::recording::{Recorder, Videos};
 use crate::runtime::Engine;
-use crate::runtime::redroid::ContainerSettings;
+use crate::settings::Settings;
 use crate::status::{Board, LinkState, Part, Snapshot, StatusSource};
 use crate::store::port_lease::{self, Holder, PortLease};
 use crate::store::recording::{self, RecordingRow};
 use crate::store::{AgentStore, CONTROLLER, Notice, device, meta, outbox};
 use async_trait::async_trait;
 use phonefleet_link::conversation::{begin_log, reapply_known};
-use phonefleet_link::retention::{Retention, prune};
+use phonefleet_link::retention::prune;
 use phonefleet_link::transport::{Incoming, Transport};
 use phonefleet_link::{
     Conversation, ConversationError, ConversationHandle, ConversationOptions, ConversationStatus, Domain,
@@ -33,7 +32,7 @@ use phonefleet_link::{
 use phonefleet_protocol::command::Command;
 use phonefleet_protocol::facts::{DeviceFacts, Reason};
 use phonefleet_protocol::host::{Heartbeat, HostReport};
-use phonefleet_protocol::id::{DeviceId, FleetId, IdSource, MachineId};
+use phonefleet_protocol::id::{DeviceId, FleetId, IdSource};
 use phonefleet_protocol::item::Item;
 use phonefleet_protocol::recording::{RecordingFacts, RecordingProgress};
 use phonefleet_protocol::stream::Epoch;
@@ -54,31 +53,6 @@ use tokio::time::timeout;
 
 /// Between two looks at the database and its disk.
 const STORE_LOOK: Duration = Duration::from_secs(5);
-
-/// What the operator decides.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What tells two machines with one host id apart.
-    pub machine_id: MachineId,
-    /// This run of the agent: a random text drawn at its start; in presence and heartbeats.
-    pub instance: String,
-    /// Program and version, for hellos.
-    pub software: String,
-    /// Host id, default image, privilege and bind address of every phone.
-    pub container: ContainerSettings,
-    /// Images that orders may name beside the default one.
-    pub allowed_images: Vec<String>,
-    /// Where ports are leased from.
-    pub ports: PortSettings,
-    /// From the start of a container to a completed boot. Default 120 s.
-    pub boot_timeout: Duration,
-    /// How long a missing engine, a full disk or the like may hold an answer up.
-    pub answer_deadline: Duration,
-    /// How long acknowledged events are kept.
-    pub retention: Retention,
-    /// How long videos are kept, and how much room they leave.
-    pub recording: RecordingSettings,
-}
 
 /// Everything that is replaceable, each real or simulated.
 pub struct Parts {

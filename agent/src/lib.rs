@@ -15,5 +15,6 @@ pub mod progress;
 pub mod recording;
 pub mod runtime;
 pub mod selftest;
+pub mod settings;
 pub mod status;
 pub mod store;

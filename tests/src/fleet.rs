@@ -4,16 +4,10 @@
 //! Every daemon runs under a supervisor that starts it again, as systemd would: when it
 //! ended by itself, when it was killed, and when it reached its crash point.
 
-use crate::simulation::adb::SimulatedAdb;
-use crate::simulation::engine::SimulatedEngine;
-use crate::simulation::kernel::SimulatedKernel;
-use crate::simulation::recorder::{SimulatedRecorder, SimulatedVideos};
+use crate::simulation::agent::{self, Surroundings};
 use crate::simulation::time::{SeededIds, VirtualClock};
 use crate::simulation::{CrashPoint, Machine};
-use phonefleet_agent::agent::{Agent, Parts as AgentParts, PortSettings, Settings as AgentSettings};
-use phonefleet_agent::recording::RecordingSettings;
-use phonefleet_agent::runtime::Privilege;
-use phonefleet_agent::runtime::redroid::ContainerSettings;
+use phonefleet_agent::agent::Agent;
 use phonefleet_controller::controller::{Controller, Handle, Parts, Settings, Signals};
 use phonefleet_controller::fleet::forget;
 use phonefleet_controller::order::{self, Accepted, NewDevice, OrderError, Verb};
@@ -21,14 +15,13 @@ use phonefleet_controller::store::device::{DeviceRow, Filter};
 use phonefleet_controller::store::saga::SagaRow;
 use phonefleet_controller::store::{self, device as devices, host, quota, saga as sagas};
 use phonefleet_link::memory::MemoryBroker;
-use phonefleet_protocol::host::{Capacity, ContentAccess, Heartbeat, HostReport};
-use phonefleet_protocol::id::{DeviceId, HostId, IdSource, MachineId, SagaId, UserId};
+use phonefleet_protocol::host::Capacity;
+use phonefleet_protocol::id::{DeviceId, HostId, MachineId, SagaId, UserId};
 use phonefleet_protocol::spec::DeviceSpec;
 use phonefleet_protocol::time::Clock;
 use phonefleet_protocol::topic::Channel;
 use phonefleet_store::rusqlite::{Connection, OpenFlags};
 use phonefleet_store::{Mode, WriteError};
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -357,15 +350,6 @@ pub fn spec(arguments: &[&str]) -> DeviceSpec {
     DeviceSpec { cpu_cores: 1.0, memory_mb: 128, boot_args, ..DeviceSpec::default() }
 }
 
-fn port_settings(count: u16) -> PortSettings {
-    let (adb, webrtc) = (20_000, 21_000.max(20_000 + count));
-    PortSettings {
-        adb: adb..=adb + count - 1,
-        webrtc: webrtc..=webrtc + count - 1,
-        ephemeral: Some(32_768..=60_999),
-    }
-}
-
 fn supervise<F, Run>(database: PathBuf, run: F) -> Daemon
 where
     F: Fn(PathBuf, CrashPoint) -> Run + Send + 'static,
@@ -439,66 +423,12 @@ async fn run_agent(
     let mode = Mode::Inline { gate: Some(Arc::new(crash.clone())) };
     let Ok(store) = phonefleet_agent::store::open(path, mode) else { return };
     let machine_id: MachineId = format!("machine-of-{id}").parse().expect("a machine id");
-    let down = Channel::Down.of(id);
-    let (transport, incoming) = broker.connect(id.as_str(), &[&down], None);
-    let instance = format!("{:016x}", ids.random());
-    let heartbeat = {
-        let (clock, machine_id, instance) = (Arc::clone(&clock), machine_id.clone(), instance.clone());
-        move || Heartbeat {
-            at: clock.now(),
-            machine_id: machine_id.clone(),
-            instance: instance.clone(),
-            cpu_percent: 0.0,
-            memory_used_mb: 0,
-            disk_free_mb: 0,
-            phones_running: 0,
-            outbox_pending: 0,
-            orphan_recorders: 0,
-            recordings: Vec::new(),
-        }
-    };
-    let settings = AgentSettings {
-        machine_id,
-        instance,
-        software: "phonefleet-agent/test".to_owned(),
-        container: ContainerSettings {
-            host: id.clone(),
-            default_image: "phonefleet/phonesim:dev".to_owned(),
-            privilege: Privilege::None,
-            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        },
-        allowed_images: vec!["phonefleet/missing:dev".to_owned()],
-        ports: port_settings(if options.ports == 0 { 100 } else { options.ports }),
-        boot_timeout: Duration::from_secs(30),
-        answer_deadline: Duration::from_secs(60),
-        retention: phonefleet_link::retention::Retention::default(),
-        recording: RecordingSettings::default(),
-    };
-    let report = HostReport {
-        capacity: options.capacity.clone(),
-        image: settings.container.default_image.clone(),
-        allowed_images: settings.allowed_images.clone(),
-        runtime: "simulated".to_owned(),
-        engine_version: "simulated".to_owned(),
-        machine_cpu_cores: 64,
-        machine_memory_mb: 1 << 20,
-        address: "127.0.0.1".to_owned(),
-        content: ContentAccess::default(),
-    };
-    let parts = AgentParts {
-        store,
-        engine: Arc::new(SimulatedEngine::new(machine.clone(), crash.clone())),
-        adb: Arc::new(SimulatedAdb::new(machine.clone())),
-        recorder: Arc::new(SimulatedRecorder::new(machine.clone(), crash.clone())),
-        videos: Arc::new(SimulatedVideos::new(machine.clone(), crash.clone())),
-        kernel: Arc::new(SimulatedKernel::new(machine, crash)),
-        transport,
-        incoming,
-        clock,
-        ids,
-        report,
-        heartbeat: Arc::new(heartbeat),
-    };
+    let (transport, incoming) = broker.connect(id.as_str(), &[&Channel::Down.of(id)], None);
+    let ports = if options.ports == 0 { 100 } else { options.ports };
+    let settings = agent::settings(id.clone(), machine_id, 20_000..=19_999 + ports, &*ids);
+    let report = agent::report(&settings, options.capacity.clone());
+    let surroundings = Surroundings { store, machine, crash, transport, incoming, clock, ids };
+    let parts = agent::parts(&settings, report, surroundings);
     let (agent, _handle) = Agent::new(settings, parts);
     let _ = agent.run(std::future::pending()).await;
 }

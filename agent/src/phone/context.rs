@@ -1,14 +1,14 @@
 //! What all tasks of devices and recordings share.
 
 use crate::adb::Adb;
-use crate::agent::Settings;
 use crate::host::Kernel;
 use crate::phone;
 use crate::port::PortPool;
-use crate::recording::housekeeping::Sweeps;
+use crate::recording::sweeps::Sweeps;
 use crate::recording::tally::Tally;
 use crate::recording::{Recorder, Videos};
 use crate::runtime::{Container, Engine, LABEL_HOST};
+use crate::settings::Settings;
 use crate::store::{Notice, Tx};
 use phonefleet_protocol::facts::Reason;
 use phonefleet_protocol::id::DeviceId;

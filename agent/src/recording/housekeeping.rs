@@ -9,9 +9,8 @@ use phonefleet_protocol::facts::Phase;
 use phonefleet_protocol::id::{DeviceId, RecordingId};
 use phonefleet_protocol::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// After the start, so that phones are reached again first.
@@ -29,25 +28,6 @@ const LONGER: Duration = Duration::from_hours(24);
 /// A wall clock that was set by more is not believed for so long, see [`Steadiness`].
 const STEP: Duration = Duration::from_hours(1);
 const STEADY: Duration = Duration::from_hours(24);
-
-/// Phones that are to be swept soon.
-#[derive(Debug, Default)]
-pub(crate) struct Sweeps {
-    phones: Mutex<BTreeSet<DeviceId>>,
-    ordered: Notify,
-}
-
-impl Sweeps {
-    /// Something that is not needed may run on this phone.
-    pub fn order(&self, device: DeviceId) {
-        self.phones.lock().unwrap_or_else(PoisonError::into_inner).insert(device);
-        self.ordered.notify_one();
-    }
-
-    fn take(&self) -> BTreeSet<DeviceId> {
-        std::mem::take(&mut *self.phones.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// Whether the wall clock may be asked how old something is: one that was set by days would
 /// make everything old at once. Nobody knows which of the two times was wrong, so that a day
@@ -109,7 +89,7 @@ pub(crate) async fn run(context: Arc<Context>) -> Result<(), String> {
         tokio::select! {
             biased;
             () = sleep_until(next) => {}
-            () = context.sweeps.ordered.notified() => unasked.extend(context.sweeps.take()),
+            () = context.sweeps.ordered() => unasked.extend(context.sweeps.take()),
         }
     }
 }

@@ -42,6 +42,7 @@ pub mod mp4;
 pub mod plan;
 pub mod script;
 pub(crate) mod supervisor;
+pub(crate) mod sweeps;
 pub mod tally;
 mod task;
 pub mod transition;

@@ -9,9 +9,11 @@
 //! | [`crash`] | stops a daemon for good at the n-th thing that it does |
 //! | [`machine`] | containers, phones, ports and data of one machine |
 //! | [`engine`], [`adb`], [`kernel`], [`recorder`] | the agent's traits over a machine |
+//! | [`agent`] | an agent over them: its settings and parts |
 //! | [`time`] | wall clock and random ids from a seed |
 
 pub mod adb;
+pub mod agent;
 pub mod crash;
 pub mod engine;
 pub mod kernel;

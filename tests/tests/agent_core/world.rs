@@ -1,18 +1,15 @@
 //! Machine, broker, controller, and an agent that can be killed.
 
 use crate::controller::Controller;
-use phonefleet_agent::agent::{Agent, AgentHandle, Parts, PortSettings, Settings};
+use phonefleet_agent::agent::{Agent, AgentHandle};
 use phonefleet_agent::host::Kernel;
-use phonefleet_agent::recording::RecordingSettings;
-use phonefleet_agent::runtime::Privilege;
-use phonefleet_agent::runtime::redroid::ContainerSettings;
 use phonefleet_agent::status::StatusSource as _;
 use phonefleet_agent::store;
 use phonefleet_link::MemoryBroker;
 use phonefleet_protocol::desired::{DesiredDevice, Wish};
 use phonefleet_protocol::event::{Event, Outcome};
 use phonefleet_protocol::facts::{DeviceFacts, Phase};
-use phonefleet_protocol::host::{Heartbeat, HostReport};
+use phonefleet_protocol::host::HostReport;
 use phonefleet_protocol::id::{DeviceId, HostId, IdSource, RecordingId};
 use phonefleet_protocol::recording::{
     DesiredRecording, RecordingFacts, RecordingPhase, RecordingSpec, RecordingWish,
@@ -22,15 +19,11 @@ use phonefleet_protocol::time::{Clock, Timestamp};
 use phonefleet_protocol::topic::Channel;
 use phonefleet_store::Mode;
 use phonefleet_store::rusqlite::{Connection, OpenFlags};
-use phonefleet_tests::simulation::adb::SimulatedAdb;
-use phonefleet_tests::simulation::engine::SimulatedEngine;
-use phonefleet_tests::simulation::kernel::SimulatedKernel;
-use phonefleet_tests::simulation::recorder::{SimulatedRecorder, SimulatedVideos};
+use phonefleet_tests::simulation::agent::{self, Surroundings};
 use phonefleet_tests::simulation::time::{SeededIds, VirtualClock};
 use phonefleet_tests::simulation::{CrashPoint, Machine};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -125,55 +118,22 @@ impl World {
             sleep(Duration::from_millis(10)).await;
         };
         let (transport, incoming) = self.broker.connect("h1", &[&Channel::Down.of(&host())], None);
-        let clock = Arc::clone(&self.clock);
-        let heartbeat = move || Heartbeat {
-            at: clock.now(),
-            machine_id: "machine-1".parse().unwrap(),
-            instance: String::new(),
-            cpu_percent: 0.0,
-            memory_used_mb: 0,
-            disk_free_mb: 0,
-            phones_running: 0,
-            outbox_pending: 0,
-            orphan_recorders: 0,
-            recordings: Vec::new(),
-        };
-        let settings = Settings {
-            machine_id: "machine-1".parse().unwrap(),
-            instance: format!("{:x}", self.ids.random()),
-            software: "test".into(),
-            container: ContainerSettings {
-                host: host(),
-                default_image: self.default_image.clone(),
-                privilege: Privilege::None,
-                bind: Ipv4Addr::LOCALHOST.into(),
-            },
-            allowed_images: vec!["phonefleet/missing:dev".into()],
-            ports: PortSettings {
-                adb: self.adb_ports.clone(),
-                webrtc: 21_000..=21_099,
-                ephemeral: Some(32_768..=60_999),
-            },
-            boot_timeout: Duration::from_secs(30),
-            answer_deadline: Duration::from_secs(60),
-            retention: phonefleet_link::retention::Retention::default(),
-            recording: RecordingSettings::default(),
-        };
-        let simulated = SimulatedKernel::new(self.machine.clone(), self.crash.clone());
-        let parts = Parts {
+        let machine_id = "machine-1".parse().unwrap();
+        let mut settings = agent::settings(host(), machine_id, self.adb_ports.clone(), &*self.ids);
+        settings.container.default_image.clone_from(&self.default_image);
+        let surroundings = Surroundings {
             store,
-            engine: Arc::new(SimulatedEngine::new(self.machine.clone(), self.crash.clone())),
-            adb: Arc::new(SimulatedAdb::new(self.machine.clone())),
-            recorder: Arc::new(SimulatedRecorder::new(self.machine.clone(), self.crash.clone())),
-            videos: Arc::new(SimulatedVideos::new(self.machine.clone(), self.crash.clone())),
-            kernel: self.kernel.clone().unwrap_or_else(|| Arc::new(simulated)),
+            machine: self.machine.clone(),
+            crash: self.crash.clone(),
             transport,
             incoming,
             clock: Arc::clone(&self.clock),
             ids: Arc::clone(&self.ids),
-            report: HostReport::default(),
-            heartbeat: Arc::new(heartbeat),
         };
+        let mut parts = agent::parts(&settings, HostReport::default(), surroundings);
+        if let Some(kernel) = &self.kernel {
+            parts.kernel = Arc::clone(kernel);
+        }
         let (agent, handle) = Agent::new(settings, parts);
         self.handle = Some(handle);
         self.agent = Some(tokio::spawn(async move {
