@@ -201,6 +201,29 @@ fn once_without_an_engine() {
     stage.is_clean();
 }
 
+/// Neither sees the other's daemons, let alone phones, when it chooses its ports.
+#[test]
+fn two_that_start_at_the_same_moment_do_not_meet() {
+    let Some(stage) = Stage::new() else { return };
+    let demos = [(); 2].map(|()| stage.start(&["--once", "--phones", "1"]));
+    let ended = demos.map(|demo| std::thread::spawn(|| demo.ended()));
+    // Both save their pictures in one place.
+    let ended = ended.map(|demo| demo.join().expect("no panic"));
+    let mut addresses = BTreeSet::new();
+    for (code, told) in ended {
+        assert_eq!(code, Some(0), "{told}");
+        shown(&stage, &told);
+        // Of every phone that runs, out of the tables.
+        let words = told.lines().filter(|line| line.contains("RUNNING")).flat_map(str::split_whitespace);
+        let own: BTreeSet<_> =
+            words.filter(|word| word.starts_with("127.0.0.1:")).map(str::to_owned).collect();
+        assert_eq!(own.len(), 2, "{told}");
+        addresses.extend(own);
+    }
+    assert_eq!(addresses.len(), 4, "{addresses:?}");
+    stage.is_clean();
+}
+
 /// As in a small container, where nothing has made that file.
 #[test]
 fn once_on_a_machine_that_has_no_id() {

@@ -13,6 +13,8 @@ use crate::models::Recording;
 use crate::output::time::bytes;
 use serde_json::json;
 use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -42,6 +44,19 @@ pub fn output_folder(house: &House, voice: &mut Voice) -> PathBuf {
         house.folder().display()
     ));
     house.folder().to_owned()
+}
+
+/// Writes a file whole, in place of what is there: another demo may save its pictures here.
+fn put(file: &Path, content: &mut impl io::Read) -> Result<(), Failure> {
+    let mut write = || -> io::Result<()> {
+        let folder = file.parent().unwrap_or(Path::new("."));
+        let permissions = std::fs::Permissions::from_mode(0o644);
+        let mut draft = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
+        io::copy(content, &mut draft)?;
+        draft.persist(file)?;
+        Ok(())
+    };
+    write().map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", file.display())))
 }
 
 /// Saves what is on a phone's screen, with the adb of a user.
@@ -93,8 +108,7 @@ pub async fn screenshot(
         return Err(Failure::Failed(format!("{} gave no screenshot: {why}", phone.name)));
     }
     let file = folder.join(format!("{}.png", phone.name));
-    std::fs::write(&file, &picture.stdout)
-        .map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", file.display())))?;
+    put(&file, &mut picture.stdout.as_slice())?;
     let size = bytes(picture.stdout.len() as u64);
     voice.line(&format!(
         "  screenshot: {} ({size}, by adb -s {} exec-out screencap -p)",
@@ -154,7 +168,11 @@ pub async fn finish(
         })
         .await?;
     let file = folder.join(format!("{}.mp4", phone.name));
-    let size = save(&session, &recording, &file).await?;
+    let fetched = house.folder().join("video.mp4");
+    let size = save(&session, &recording, &fetched).await?;
+    let mut video = std::fs::File::open(&fetched)
+        .map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", fetched.display())))?;
+    put(&file, &mut video)?;
     let length = Duration::from_millis(recording.duration_ms.unwrap_or_default());
     let (seconds, without) = (length.as_secs_f64(), away.as_secs_f64());
     if length < away {

@@ -2,6 +2,7 @@
 
 use super::Demo;
 use super::child::{Child, number_here};
+use super::claim::Claim;
 use super::engine::Runtime;
 use super::engine_socket::Running;
 use super::files::Files;
@@ -86,6 +87,8 @@ pub struct House {
     pub own_engine: bool,
     /// The folder in which everything is.
     pub lodging: Lodging,
+    /// What no other demo may have meanwhile.
+    pub claims: Vec<Claim>,
     children: Vec<(Part, Child)>,
     global: Session,
 }
@@ -115,6 +118,7 @@ impl House {
             own_engine: false,
             global: Session::new(configuration, global.printer(), global.timeout),
             lodging,
+            claims: Vec::new(),
             children: Vec::new(),
         })
     }
@@ -243,7 +247,8 @@ impl House {
             program_of(part)?;
         }
         needed("adb", "adb")?;
-        let ports = Ports::find()?;
+        let (ports, claims) = Ports::find()?;
+        self.claims.extend(claims);
         for note in &ports.notes {
             voice.line(&format!("Ports: {note}"));
         }

@@ -9,6 +9,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`surroundings`] | what the machine has: programs, ports, repository |
+//! | [`claim`] | what only one of several demos may have |
 //! | [`engine`] [`own_engine`] | which container engine, and one of the demo's own |
 //! | [`engine_socket`] | calls of an engine |
 //! | [`child`] | processes that the demo started, and their descendants |
@@ -24,6 +25,7 @@
 //! that Ctrl-C reaches the demo alone, and the demo is the reaper of whatever they leave.
 
 mod child;
+mod claim;
 mod crash;
 mod departure;
 mod engine;

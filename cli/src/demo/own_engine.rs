@@ -7,6 +7,7 @@
 //! makes, and the demo removes it.
 
 use super::child::Child;
+use super::claim::Claim;
 use super::engine_socket::EngineSocket;
 use super::house::{House, Part};
 use super::surroundings::program;
@@ -69,6 +70,11 @@ pub fn runs_here() -> bool {
 /// # Errors
 /// Its last words, if it does not answer.
 pub async fn start(house: &mut House, voice: &mut Voice) -> Result<(EngineSocket, String), Failure> {
+    // Before there is a bridge that others could see.
+    let Some(claim) = Claim::take("engine") else {
+        return Err(Failure::Failed("another demo has begun to start one".to_owned()));
+    };
+    house.claims.push(claim);
     let folder = house.folder().join("engine");
     let socket = folder.join("docker.sock");
     let file = folder.join("daemon.json");

@@ -1,5 +1,6 @@
 //! What the machine has: programs, free ports, and the repository that images are built from.
 
+use super::claim::Claim;
 use crate::failure::Failure;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
@@ -34,26 +35,41 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The usual ones, and free ones in place of those that are taken.
+    /// The usual ones, and free ones in place of those that are taken. No other demo takes them
+    /// as long as the claims live.
     ///
     /// # Errors
     /// Machines where nothing is free.
-    pub fn find() -> Result<Self, Failure> {
+    pub fn find() -> Result<(Self, Vec<Claim>), Failure> {
         let ephemeral = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-        Self::find_with(is_free, range(&ephemeral))
+        let mut claims = Vec::new();
+        let ports = Self::find_with(
+            |ports| {
+                // Claimed first: of two demos that look at the same moment one gets no further.
+                let Some(claim) = Claim::take(&format!("port {}", ports.start())) else { return false };
+                let free = ports.clone().all(is_free);
+                if free {
+                    claims.push(claim);
+                }
+                free
+            },
+            range(&ephemeral),
+        )?;
+        Ok((ports, claims))
     }
 
-    fn find_with(free: impl Fn(u16) -> bool, ephemeral: RangeInclusive<u16>) -> Result<Self, Failure> {
+    /// `take` has every port of a range, or none.
+    fn find_with(
+        mut take: impl FnMut(RangeInclusive<u16>) -> bool,
+        ephemeral: RangeInclusive<u16>,
+    ) -> Result<Self, Failure> {
         let none =
             |what: &str| Failure::Failed(format!("there are no free ports for {what}: end what holds them"));
         let mut notes = Vec::new();
-        let mut taken: Vec<u16> = Vec::new();
         let mut single = |what: &str, usual: u16| {
             let others = [CONTROLLER, AGENT, BROKER];
             let mut candidates = (usual..usual + 500).filter(|port| *port == usual || !others.contains(port));
-            let found =
-                candidates.find(|port| !taken.contains(port) && free(*port)).ok_or_else(|| none(what))?;
-            taken.push(found);
+            let found = candidates.find(|port| take(*port..=*port)).ok_or_else(|| none(what))?;
             if found != usual {
                 notes.push(format!("port {usual} is taken: {what} is at {found}"));
             }
@@ -65,7 +81,7 @@ impl Ports {
             let block = |first: u16| first..=first + (RANGE - 1);
             let fits = |block: &RangeInclusive<u16>| {
                 let outside = block.end() < ephemeral.start() || block.start() > ephemeral.end();
-                outside && block.clone().all(&free)
+                outside && take(block.clone())
             };
             // Ten blocks, so that the two kinds cannot meet.
             let found =
@@ -153,17 +169,40 @@ pub fn image_script() -> Option<PathBuf> {
 mod tests {
     use super::*;
 
+    /// Takes what is in nobody's hands, and remembers it.
+    fn taking(mut taken: Vec<u16>) -> impl FnMut(RangeInclusive<u16>) -> bool {
+        move |ports| {
+            let free = !ports.clone().any(|port| taken.contains(&port));
+            if free {
+                taken.extend(ports);
+            }
+            free
+        }
+    }
+
     #[test]
     fn usual_ports_or_the_next_free_ones() {
-        let usual = Ports::find_with(|_| true, 32_768..=60_999).unwrap();
+        let usual = Ports::find_with(taking(Vec::new()), 32_768..=60_999).unwrap();
         assert_eq!((usual.controller, usual.agent, usual.broker), (30_002, 30_010, 30_083));
         assert_eq!((usual.adb, usual.webrtc), (20_000..=20_099, 21_000..=21_099));
         assert!(usual.notes.is_empty());
-        let busy = [30_002, 30_003, 30_010, 20_050, 21_000, 21_199];
-        let other = Ports::find_with(|port| !busy.contains(&port), 32_768..=60_999).unwrap();
+        let busy = vec![30_002, 30_003, 30_010, 20_050, 21_000, 21_199];
+        let other = Ports::find_with(taking(busy), 32_768..=60_999).unwrap();
         assert_eq!((other.controller, other.agent, other.broker), (30_004, 30_011, 30_083));
         assert_eq!((other.adb, other.webrtc), (20_100..=20_199, 21_200..=21_299));
         assert_eq!(other.notes.len(), 4, "{:?}", other.notes);
+    }
+
+    #[test]
+    fn what_one_demo_has_chosen_no_other_chooses() {
+        let (first, claims) = Ports::find().unwrap();
+        let (second, _) = Ports::find().unwrap();
+        let all = |ports: &Ports| -> std::collections::BTreeSet<u16> {
+            let single = [ports.controller, ports.agent, ports.broker].into_iter();
+            single.chain(ports.adb.clone()).chain(ports.webrtc.clone()).collect()
+        };
+        assert!(all(&first).is_disjoint(&all(&second)), "{first:?} {second:?}");
+        drop(claims);
     }
 
     #[test]
