@@ -170,6 +170,14 @@ impl Fleet {
         }
     }
 
+    /// Waits until the controller misses every host.
+    pub async fn until_away(&self) {
+        self.until("all hosts are away", || async {
+            self.controller.count("SELECT max(online) FROM host") == 0
+        })
+        .await;
+    }
+
     /// The running controller's handle; waits while it is down.
     pub async fn handle(&self) -> Handle {
         let mut handle = self.handle.clone();

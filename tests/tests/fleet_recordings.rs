@@ -340,9 +340,7 @@ async fn a_link_that_is_away_tears_nothing_and_begins_nothing_late() {
     assert_eq!((row.status, code(&row)), (Status::Failed, "TOO_LATE"), "{row:?}");
 
     fleet.hosts[0].agent.stop();
-    fleet
-        .until("the host is away", || async { fleet.controller.count("SELECT online FROM host") == 0 })
-        .await;
+    fleet.until_away().await;
     let refused = camera.try_record(device, 10).await;
     assert!(matches!(refused, Err(RecordingError::HostAway(_))), "{refused:?}");
     fleet.hosts[0].agent.release();
@@ -360,9 +358,7 @@ async fn a_device_is_stopped_on_a_host_that_comes_back() {
     let device = phone(&fleet, &[]).await;
     let id = camera.recording(device, 180).await;
     fleet.hosts[0].agent.stop();
-    fleet
-        .until("the host is away", || async { fleet.controller.count("SELECT online FROM host") == 0 })
-        .await;
+    fleet.until_away().await;
     let stop = fleet.verb(device, Verb::Stop).await;
     fleet
         .until("the saga says what it waits for", || async {
@@ -423,9 +419,7 @@ async fn a_forgotten_host_ends_its_recordings_here() {
     let id = camera.recording(device, 180).await;
     let host = &fleet.hosts[0];
     host.agent.stop();
-    fleet
-        .until("the host is away", || async { fleet.controller.count("SELECT online FROM host") == 0 })
-        .await;
+    fleet.until_away().await;
     let deletion = fleet.verb(device, Verb::Delete).await;
     fleet.forget(&host.id).await;
     let row = camera.row(id).await;

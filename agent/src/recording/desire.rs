@@ -1,13 +1,12 @@
 //! The controller's word about a recording becomes a row. Transitions of the database only.
 
 use super::PHONE_FOLDER;
+use super::phone_state::phone_state;
 use super::plan::PhoneState;
 use super::transition;
-use crate::store::device::DeviceRow;
 use crate::store::recording::{self, RecordingRow};
 use crate::store::{Tx, device};
-use phonefleet_protocol::desired::Wish;
-use phonefleet_protocol::facts::{Phase, Reason};
+use phonefleet_protocol::facts::Reason;
 use phonefleet_protocol::id::DeviceId;
 use phonefleet_protocol::recording::{DesiredRecording, EndCause, RecordingWish};
 use phonefleet_protocol::time::Timestamp;
@@ -96,18 +95,4 @@ pub fn end_for_device(tx: &mut Tx<'_>, device: DeviceId, now: Timestamp) -> Resu
         recording::put(tx, &row)?;
     }
     Ok(true)
-}
-
-/// How a phone is, by its row alone.
-pub fn phone_state(row: Option<&DeviceRow>) -> PhoneState {
-    let Some(row) = row else { return PhoneState::Down { container_runs: false } };
-    if row.parked || row.desired.wish != Wish::Running || row.phase != Phase::Running {
-        // Only what the row rules out: the engine knows better.
-        let none = matches!(row.phase, Phase::Absent | Phase::Reserved);
-        return PhoneState::Down { container_runs: !none };
-    }
-    if row.answer.is_none() || row.applied_boot_count < row.desired.boot_count {
-        return PhoneState::Unsettled;
-    }
-    PhoneState::Ready
 }

@@ -39,6 +39,7 @@ pub mod device;
 pub(crate) mod housekeeping;
 pub(crate) mod inspection;
 pub mod mp4;
+pub mod phone_state;
 pub mod plan;
 pub mod script;
 pub(crate) mod supervisor;

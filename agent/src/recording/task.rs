@@ -3,7 +3,7 @@
 
 mod collection;
 
-use super::desire::phone_state;
+use super::phone_state::phone_state;
 use super::plan::{ANSWER_PATIENCE, Action, LOOK_AGAIN, PhoneState, ProcessState, Sight, plan};
 use super::transition::{self, Launching, Signals};
 use super::{Phone, Place, Recorded, RecorderError, Sighting};

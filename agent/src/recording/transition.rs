@@ -1,7 +1,7 @@
 //! What happened to a recording becomes its row and an event, in one transaction.
 
-use super::desire::phone_state;
 use super::mp4::Movie;
+use super::phone_state::phone_state;
 use super::plan::PhoneState;
 use super::{Collected, Sighting};
 use crate::store::recording::{self, RecordingRow, StopSignal};
