@@ -110,6 +110,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
             Err(error) => anyhow!(error).context("the controller must be started again"),
             Ok(()) => anyhow!("the controller ended by itself"),
         }),
+        why = schedule::database_is_lost(store.clone()) => Err(anyhow!(why).context("the database cannot be used any more; start again from the disk")),
         () = schedule::run(store, clock, Keep::default()) => Err(anyhow!("the periodic work ended: the database is closed")),
         () = api.store_stopped() => Err(anyhow!("the database has stopped; start again from the disk")),
     };

@@ -3,12 +3,12 @@
 //! Deadlines of sagas need nothing here: the saga runner's timer is exact, and looks once
 //! a minute in any case.
 
-use crate::store::{Result, Store, Tx, event_outbox, idempotency, recording, saga};
+use crate::store::{Result, Store, Tx, event_outbox, idempotency, meta, recording, saga};
 use phonefleet_link::retention::{self, Retention};
 use phonefleet_protocol::time::{Clock, Timestamp};
-use phonefleet_store::WriteError;
-use phonefleet_store::rusqlite;
+use phonefleet_store::damage::is_damage;
 use phonefleet_store::stream_log::COMMAND_OUTBOX;
+use phonefleet_store::{ReadError, WriteError, rusqlite};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
@@ -17,6 +17,8 @@ use tokio::time::MissedTickBehavior;
 const ROUND: Duration = Duration::from_mins(5);
 /// Hosts look for old videos once an hour.
 const DELETED_WITHIN: Duration = Duration::from_hours(2);
+/// Between two looks at the database.
+const DATABASE_LOOK: Duration = Duration::from_secs(5);
 /// Rows of one write job.
 const CHUNK: u32 = 500;
 
@@ -42,6 +44,23 @@ impl Default for Keep {
             events: Duration::from_hours(7 * 24),
             recordings: Duration::from_hours(30 * 24),
         }
+    }
+}
+
+/// Looks at the database until it cannot be gone on with; returns why. Nobody would find what is
+/// written to a file that was removed, and what a damaged one answers is not to be acted on.
+pub async fn database_is_lost(store: Store) -> String {
+    loop {
+        let written = store.write(|_| Ok::<_, rusqlite::Error>(())).await;
+        if let Err(error @ (WriteError::Closed | WriteError::Unknown(_))) = written {
+            return error.to_string();
+        }
+        if let Err(ReadError::Sqlite(error)) = store.read(meta::look).await
+            && is_damage(&error)
+        {
+            return error.to_string();
+        }
+        tokio::time::sleep(DATABASE_LOOK).await;
     }
 }
 

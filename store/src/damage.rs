@@ -1,10 +1,11 @@
-//! A database that is damaged is set aside, and a new one begins in its place: for daemons
-//! that can make good for all that was in it from elsewhere.
+//! A database that is damaged is refused; or it is set aside, and a new one begins in its
+//! place: for daemons that can make good for all that was in it from elsewhere.
 //!
 //! Damaged is what SQLite itself says is: no database, or one whose pages do not fit together
 //! (`PRAGMA quick_check`, which reads the file once: some 100 MB a second). A database that
 //! cannot be opened for another reason is left alone: its disk may come back.
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -23,6 +24,8 @@ pub(crate) fn damage(path: &Path) -> Option<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let check = || -> Result<String, rusqlite::Error> {
         let connection = Connection::open_with_flags(path, flags)?;
+        // A damaged one is left as it is, with its log.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
     };
     match check() {

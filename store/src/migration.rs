@@ -5,6 +5,8 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -61,6 +63,28 @@ pub enum OpenError {
         /// Its name.
         name: &'static str,
     },
+    /// It was here at an earlier start, and is not any more.
+    #[error(
+        "{path} is gone, or empty, though it was made here before: put it back, or a backup of it; an empty \
+         one is begun only when {mark} is removed as well"
+    )]
+    Gone {
+        /// The database.
+        path: PathBuf,
+        /// The file that remembers it.
+        mark: PathBuf,
+    },
+    /// SQLite says that its pages do not fit together.
+    #[error(
+        "{path} is damaged ({why}), and is left as it is: move it away together with its -wal and -shm, and \
+         put a backup in its place"
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        why: String,
+    },
     /// SQLite is older than the fix of its WAL-reset corruption bug (3.51.3).
     #[error("SQLite {found} can corrupt a database in WAL mode; at least 3.51.3 is needed")]
     OldSqlite {
@@ -73,7 +97,7 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// SQLite refuses.
     #[error("{path}: {source}")]
@@ -110,6 +134,32 @@ pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_owned() }),
         Err(TryLockError::Error(source)) => Err(at(source)),
+    }
+}
+
+/// What the lock's file says once there is a database beside it.
+const MARK: &[u8] = b"A database was made beside this file, and is not made a second time.\n";
+
+/// Refuses a database that was here, and is not any more.
+pub(crate) fn not_gone(lock: &File, path: &Path) -> Result<(), OpenError> {
+    let at = |source| OpenError::File { path: path.to_owned(), source };
+    let empty = match path.metadata() {
+        Ok(known) => known.is_file() && known.len() == 0,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => return Err(at(error)),
+    };
+    if empty && lock.metadata().map_err(at)?.len() > 0 {
+        return Err(OpenError::Gone { path: path.to_owned(), mark: path.with_extension("lock") });
+    }
+    Ok(())
+}
+
+/// Remembers beside a database that it was made. Without room for that it is done next time.
+pub(crate) fn mark(lock: &File) {
+    if lock.metadata().is_ok_and(|known| known.len() != MARK.len() as u64)
+        && let Err(error) = lock.write_all_at(MARK, 0)
+    {
+        tracing::warn!(%error, "the lock's file cannot be written");
     }
 }
 

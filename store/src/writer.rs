@@ -253,18 +253,22 @@ impl<N> Clone for Store<N> {
 }
 
 impl<N: Send + 'static> Store<N> {
-    /// Opens, locks and migrates a database. `on_commit` gets the notices of each commit;
-    /// it must not block.
+    /// Opens, locks and migrates a database; makes one, unless there was one before. `on_commit`
+    /// gets the notices of each commit; it must not block.
     pub fn open(
         options: &Options,
         on_commit: impl Fn(Vec<N>) + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
         let lock = migration::lock(&options.path)?;
+        migration::not_gone(&lock, &options.path)?;
+        if let Some(why) = damage::damage(&options.path) {
+            return Err(OpenError::Damaged { path: options.path.clone(), why });
+        }
         Self::open_locked(options, lock, on_commit)
     }
 
-    /// As [`Self::open`], for daemons that can do without what the database had: one that is
-    /// damaged is set aside, and a new one begins. Also returns where the damaged one is now.
+    /// As [`Self::open`], for daemons that can do without what the database had: one that is gone
+    /// is made anew, one that is damaged is set aside. Also returns where the damaged one is now.
     pub fn open_or_set_aside(
         options: &Options,
         on_commit: impl Fn(Vec<N>) + Send + Sync + 'static,
@@ -311,6 +315,7 @@ impl<N: Send + 'static> Store<N> {
             }
             opened => opened?,
         };
+        migration::mark(&lock);
         let mut writer = Writer {
             connection,
             on_commit: Arc::new(on_commit),

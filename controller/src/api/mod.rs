@@ -51,6 +51,7 @@ use axum::http::request::Parts;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use phonefleet_protocol::time::Clock;
+use phonefleet_store::damage::is_damage;
 use phonefleet_store::rusqlite::{self, Connection};
 use phonefleet_store::{ReadError, WriteError};
 use problem::{Code, Problem};
@@ -71,7 +72,8 @@ impl Api {
         Self { handle, metrics, store_stopped: Arc::new(Notify::new()) }
     }
 
-    /// Resolves when a call found that the store has stopped: the daemon must start again.
+    /// Resolves when a call found that the store has stopped, or is damaged: the daemon must start
+    /// again.
     pub async fn store_stopped(&self) {
         self.store_stopped.notified().await;
     }
@@ -96,8 +98,10 @@ impl Api {
         job: impl FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> Result<T, Problem> {
         let found = self.handle.store.read(job).await;
-        if let Err(ReadError::Closed) = &found {
-            self.store_stopped.notify_one();
+        match &found {
+            Err(ReadError::Closed) => self.store_stopped.notify_one(),
+            Err(ReadError::Sqlite(error)) if is_damage(error) => self.store_stopped.notify_one(),
+            Ok(_) | Err(ReadError::Sqlite(_)) => {}
         }
         found.map_err(Problem::from)
     }

@@ -169,6 +169,50 @@ fn databases_are_locked_migrated_and_refused() {
     assert!(matches!(Store::open(&foreign, |_: Vec<u32>| {}).err(), Some(OpenError::Foreign { .. })));
 }
 
+#[test]
+fn a_database_that_was_here_is_not_begun_a_second_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.db");
+    // Without a thread, it is closed as soon as it is dropped.
+    let options = options(&directory, &[FIRST], Mode::Inline { gate: None });
+    let open = || Store::open(&options, |_: Vec<u32>| {});
+    // Killed before it was made: nothing was lost.
+    std::fs::write(path.with_extension("lock"), "").unwrap();
+    std::fs::write(&path, "").unwrap();
+    drop(open().unwrap());
+    let whole = std::fs::read(&path).unwrap();
+
+    std::fs::remove_file(&path).unwrap();
+    let gone = open().err().unwrap();
+    assert!(matches!(gone, OpenError::Gone { .. }), "{gone}");
+    assert!(gone.to_string().contains("a backup of it") && gone.to_string().contains("test.lock"), "{gone}");
+    std::fs::write(&path, "").unwrap();
+    assert!(matches!(open().err(), Some(OpenError::Gone { .. })), "an empty file is none");
+
+    // Damaged, with a log that nobody may carry over.
+    std::fs::write(&path, [&[0x5a; 512][..], &whole[512..]].concat()).unwrap();
+    let log = directory.path().join("test.db-wal");
+    std::fs::write(&log, "what was not carried over yet").unwrap();
+    let before = [&path, &log].map(|file| std::fs::read(file).unwrap());
+    let damaged = open().err().unwrap();
+    assert!(matches!(damaged, OpenError::Damaged { .. }), "{damaged}");
+    assert!(damaged.to_string().contains("put a backup in its place"), "{damaged}");
+    assert_eq!([&path, &log].map(|file| std::fs::read(file).unwrap()), before, "left as it is");
+
+    std::fs::remove_file(&log).unwrap();
+    std::fs::write(&path, &whole).unwrap();
+    drop(open().unwrap());
+    // On purpose.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(path.with_extension("lock")).unwrap();
+    drop(open().unwrap());
+    // Whoever can do without it is given a new one.
+    std::fs::remove_file(&path).unwrap();
+    let (store, aside) = Store::open_or_set_aside(&options, |_: Vec<u32>| {}).unwrap();
+    assert_eq!(aside, None);
+    drop(store);
+}
+
 #[tokio::test]
 async fn a_log_keeps_its_chain_when_old_rows_go() {
     let directory = tempfile::tempdir().unwrap();

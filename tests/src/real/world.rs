@@ -67,8 +67,10 @@ pub struct HostOptions {
     pub further: String,
     /// Where its agent runs: namespace and the broker's address from there.
     pub network: Option<(Vec<std::ffi::OsString>, String)>,
-    /// First ADB port of a hundred; WebRTC ports begin 1000 above it.
+    /// First ADB port; WebRTC ports begin 1000 above it, or behind the last ADB port.
     pub first_port: u16,
+    /// Ports of each kind.
+    pub ports: u16,
     /// Kibibytes of a disk of its own for its agent's state.
     pub disk: Option<u32>,
     /// Where its agent finds the broker, if not where the broker listens.
@@ -86,6 +88,7 @@ impl Default for HostOptions {
             further: String::new(),
             network: None,
             first_port: 20_000,
+            ports: 100,
             disk: None,
             broker: None,
         }
@@ -215,6 +218,7 @@ impl World {
             Some((prefix, address)) => (prefix.clone(), self.broker.url_at(address)),
         };
         let first = options.first_port;
+        let (last, other) = (first + options.ports - 1, first + options.ports.max(1000));
         let text = format!(
             "host_id = \"{id}\"\nstate_dir = \"{state}\"\n[mqtt]\nurl = \"{broker}\"\n[runtime]\n\
              image = \"phonefleet/phonesim:dev\"\nallowed_images = {images:?}\ndocker_host = \"{docker}\"\n\
@@ -225,9 +229,7 @@ impl World {
             docker = engine.url(),
             privilege = options.privilege,
             kind = if options.processes { "process" } else { "docker" },
-            last = first + 99,
-            other = first + 1000,
-            other_last = first + 1099,
+            other_last = other + options.ports - 1,
             boot = options.boot_timeout_seconds,
             further = options.further,
         );
@@ -242,7 +244,7 @@ impl World {
             processes: options.processes.then(|| Processes::of(&state)),
             state,
             local_api: Api { address: local },
-            adb_ports: first..=first + 99,
+            adb_ports: first..=last,
             far: options.network.is_some(),
             disk,
             id: id.clone(),

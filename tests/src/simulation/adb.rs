@@ -25,9 +25,7 @@ impl SimulatedAdb {
 
     /// The running phone whose adbd answers at `address`.
     pub(super) fn reach(&self, address: SocketAddr) -> Option<Phone> {
-        let phones = self.machine.phones();
-        let phone =
-            phones.into_iter().find(|phone| phone.is_running() && phone.spec.adb_port == address.port())?;
+        let phone = self.machine.phone_at(address.port())?;
         let started = phone.started?;
         let offline = phone.fault("adb_offline").is_some_and(|seconds| {
             let from = started + phone.boot_time();

@@ -230,6 +230,13 @@ impl Machine {
         own.filter_map(|phone| Some((phone.container.device()?.to_string(), phone.spec.adb_port))).collect()
     }
 
+    /// The running phone behind an ADB port.
+    pub(super) fn phone_at(&self, adb_port: u16) -> Option<Phone> {
+        let state = self.lock();
+        let mut phones = state.containers.values();
+        phones.find(|phone| phone.is_running() && phone.spec.adb_port == adb_port).cloned()
+    }
+
     /// The container of a device.
     pub fn phone(&self, device: DeviceId) -> Option<Phone> {
         self.lock().containers.values().find(|phone| phone.container.device() == Some(device)).cloned()

@@ -4,9 +4,13 @@
 //! | module | what goes wrong |
 //! |---|---|
 //! | [`disk`] | the disk of the agent's state, or of the controller's database, is full |
+//! | [`controller_database`] | the controller's database is removed or overwritten under it, or while it is down |
 //! | [`database`] | the agent's database is removed or overwritten under it; it is of a newer program |
+//! | [`backlog`] | two thousand commands wait for a host that is away |
 //! | [`wire`] | the broker hangs; the line to it delivers a byte a second |
 
+mod backlog;
+mod controller_database;
 mod database;
 mod disk;
 mod wire;
