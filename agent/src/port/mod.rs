@@ -108,7 +108,8 @@ impl PortPool {
     pub fn hold(&self, kind: PortKind, now: Timestamp) -> Option<Hold> {
         let range = self.settings.range(kind);
         let mut state = self.state();
-        state.quarantine.retain(|_, until| *until > now);
+        // A clock that was set back must not make it longer.
+        state.quarantine.retain(|_, until| *until > now && *until <= now.after(QUARANTINE));
         let next = state.next[kind as usize];
         let port = (next..=*range.end()).chain(*range.start()..next).find(|port| {
             self.settings.may_lease(kind, *port)

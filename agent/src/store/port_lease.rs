@@ -1,6 +1,7 @@
 //! Port leases: one row a port, so that no port can have two owners.
 
 use super::{Tx, unreadable};
+use crate::port::QUARANTINE;
 use phonefleet_protocol::facts::Ports;
 use phonefleet_protocol::id::DeviceId;
 use phonefleet_protocol::time::Timestamp;
@@ -46,7 +47,7 @@ pub struct PortLease {
     pub holder: Holder,
 }
 
-/// Leases a port. A quarantine that is over makes way.
+/// Leases a port. A quarantine that is over, or of a clock that was set back, makes way.
 ///
 /// # Errors
 /// A constraint violation when somebody has it.
@@ -58,8 +59,11 @@ pub fn lease(
     generation: u64,
     now: Timestamp,
 ) -> Result<(), rusqlite::Error> {
-    tx.prepare_cached("DELETE FROM port_lease WHERE port = ?1 AND state = 'QUARANTINED' AND until <= ?2")?
-        .execute(params![port, now.0])?;
+    tx.prepare_cached(
+        "DELETE FROM port_lease
+         WHERE port = ?1 AND state = 'QUARANTINED' AND (until <= ?2 OR until > ?3)",
+    )?
+    .execute(params![port, now.0, now.after(QUARANTINE).0])?;
     tx.prepare_cached(
         "INSERT INTO port_lease(port, kind, device_id, generation, state) VALUES (?1, ?2, ?3, ?4, 'LEASED')",
     )?

@@ -9,6 +9,7 @@
 //! | [`forget`] | giving up an unreachable host |
 //! | [`router`] | the broker's messages to one conversation a host |
 //! | [`presence`] | who is online, by this clock |
+//! | [`set_clock`] | what waits for a moment, when somebody sets the clock |
 
 pub mod admission;
 pub mod apply;
@@ -17,3 +18,4 @@ pub mod domain;
 pub mod forget;
 pub mod presence;
 pub mod router;
+pub mod set_clock;

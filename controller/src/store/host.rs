@@ -6,6 +6,7 @@ use phonefleet_protocol::host::{Heartbeat, HostReport};
 use phonefleet_protocol::id::{DeviceId, HostId};
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::rusqlite::{Connection, OptionalExtension, Row, params};
+use std::time::Duration;
 
 /// One host.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +117,22 @@ pub fn silence(connection: &Connection, before: Timestamp) -> Result<Vec<HostId>
         connection.prepare_cached("UPDATE host SET online = 0 WHERE host_id = ?1")?.execute([host])?;
     }
     silent.iter().map(|host| host.parse().map_err(unreadable)).collect()
+}
+
+/// Hosts that were heard more than `slack` later than `now` were heard now, and no conflict lasts
+/// longer than `conflict`. Returns how many were changed.
+pub fn take_back(
+    connection: &Connection,
+    now: Timestamp,
+    slack: Duration,
+    conflict: Duration,
+) -> Result<usize> {
+    connection
+        .prepare_cached(
+            "UPDATE host SET last_seen_at = min(last_seen_at, ?1), conflict_until = min(conflict_until, ?3)
+             WHERE last_seen_at > ?2 OR conflict_until > ?3",
+        )?
+        .execute(params![now.0, now.after(slack).0, now.after(conflict).0])
 }
 
 /// Notes a second living agent.

@@ -5,6 +5,7 @@ use phonefleet_protocol::id::{DeviceId, HostId, SagaId};
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Where a saga stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -363,6 +364,22 @@ pub fn next_due(connection: &Connection) -> Result<Option<Timestamp>> {
     connection
         .prepare_cached("SELECT min(due_at) FROM saga_state WHERE due_at IS NOT NULL")?
         .query_row([], |row| row.get::<_, Option<i64>>(0).map(|at| at.map(Timestamp)))
+}
+
+/// Brings sagas that wait for a moment, and are of a time more than `slack` later than `now`,
+/// back to `now`: each waits for as long as it was to. Returns how many.
+pub fn take_back(connection: &Connection, now: Timestamp, slack: Duration) -> Result<usize> {
+    connection
+        .prepare_cached(
+            "UPDATE saga_state SET
+                retry_at = retry_at - (max(updated_at, started_at) - ?1),
+                due_at = due_at - (max(updated_at, started_at) - ?1),
+                timeout_at = timeout_at - (max(updated_at, started_at) - ?1),
+                started_at = min(started_at, ?1),
+                updated_at = min(updated_at, ?1)
+             WHERE due_at > ?2 AND max(updated_at, started_at) > ?2",
+        )?
+        .execute(params![now.0, now.after(slack).0])
 }
 
 /// Unfinished sagas of living devices on a host.

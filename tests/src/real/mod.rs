@@ -20,6 +20,7 @@
 //! | [`http`] | calls of the API, and of the engine |
 //! | [`adb`] | a user's own `adb` |
 //! | [`phone`] | one ordered phone, and the proof that nobody touched it |
+//! | [`fake_clock`] | a wall clock that a test sets |
 //! | [`small_disk`] | a file system that a test fills |
 //! | [`audit`] | everything that must fit together, or be gone |
 //! | [`process_table`] | processes and listening ports, as the kernel tells |
@@ -31,6 +32,7 @@ pub mod adb;
 pub mod audit;
 pub mod broker;
 pub mod engine;
+pub mod fake_clock;
 pub mod http;
 pub mod network;
 pub mod phone;
@@ -41,6 +43,7 @@ pub mod small_disk;
 pub mod wait;
 pub mod world;
 
+pub use fake_clock::FakeClock;
 pub use phone::Phone;
 pub use wait::{until, within};
 pub use world::{Host, HostOptions, World, WorldOptions};

@@ -3,6 +3,7 @@
 use super::adb::Adb;
 use super::broker::{Broker, free_port};
 use super::engine::{Container, Engine};
+use super::fake_clock::FakeClock;
 use super::http::{Api, Reply};
 use super::network::Network;
 use super::process_table;
@@ -37,6 +38,8 @@ pub struct WorldOptions {
     pub broker_addresses: Vec<String>,
     /// Kibibytes of a disk of its own for the controller's database.
     pub controller_disk: Option<u32>,
+    /// The controller and all agents have a clock that can be set: see [`World::clock`].
+    pub clock: bool,
 }
 
 impl Default for WorldOptions {
@@ -46,6 +49,7 @@ impl Default for WorldOptions {
             controller: String::new(),
             broker_addresses: Vec::new(),
             controller_disk: None,
+            clock: false,
         }
     }
 }
@@ -131,6 +135,8 @@ pub struct World {
     pub broker: Broker,
     /// The user's adb.
     pub adb: Adb,
+    /// The daemons' clock, if it can be set.
+    pub clock: Option<FakeClock>,
     /// Everything of this world.
     pub folder: PathBuf,
     /// The disk of the controller's database, if it has one of its own.
@@ -175,7 +181,11 @@ impl World {
         std::fs::write(&file, text).expect("controller.toml");
         let program = built("phonefleet-controller");
         let command = [program.as_os_str(), "--config".as_ref(), file.as_os_str()];
-        let controller = Program::start("controller", command, &folder.join("controller.log"));
+        let clock = options.clock.then(|| FakeClock::at(&folder.join("clock")));
+        let variables = clock.as_ref().map(FakeClock::variables);
+        let variables = variables.as_ref().map_or(&[][..], |variables| variables);
+        let log = folder.join("controller.log");
+        let controller = Program::start_with("controller", command, &log, variables);
         let adb = Adb::start(&folder, Vec::new());
         let world = Self {
             hosts: Vec::new(),
@@ -183,6 +193,7 @@ impl World {
             api,
             broker,
             adb,
+            clock,
             folder,
             disk,
             database,
@@ -237,7 +248,9 @@ impl World {
         std::fs::write(&file, text).expect("agent.toml");
         let mut command = prefix;
         command.extend([built("phonefleet-agent").into_os_string(), "--config".into(), file.into()]);
-        let agent = Program::start(&id, command, &self.folder.join(format!("{id}.log")));
+        let variables = self.clock.as_ref().map(FakeClock::variables);
+        let variables = variables.as_ref().map_or(&[][..], |variables| variables);
+        let agent = Program::start_with(&id, command, &self.folder.join(format!("{id}.log")), variables);
         let host = Host {
             agent,
             engine,

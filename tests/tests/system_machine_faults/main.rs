@@ -7,9 +7,11 @@
 //! | [`controller_database`] | the controller's database is removed or overwritten under it, or while it is down |
 //! | [`database`] | the agent's database is removed or overwritten under it; it is of a newer program |
 //! | [`backlog`] | two thousand commands wait for a host that is away |
+//! | [`clock`] | the clock of all daemons is set back an hour, and forward again |
 //! | [`wire`] | the broker hangs; the line to it delivers a byte a second |
 
 mod backlog;
+mod clock;
 mod controller_database;
 mod database;
 mod disk;

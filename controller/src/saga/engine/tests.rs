@@ -3,20 +3,22 @@
 #![allow(clippy::unnecessary_wraps, reason = "steps have one signature")]
 
 use super::*;
+use crate::fleet::set_clock::take_back;
 use crate::saga::Step;
 use crate::saga::runner::{Runner, Wake};
 use crate::store::{self, Store};
 use phonefleet_protocol::time::Clock;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Wall time that follows tokio's virtual time.
-struct VirtualClock(Instant);
+/// Wall time that follows tokio's virtual time, and can be set, by so many milliseconds.
+struct VirtualClock(Instant, AtomicI64);
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(1_700_000_000_000).after(self.0.elapsed())
+        Timestamp(1_700_000_000_000 + self.1.load(Ordering::SeqCst)).after(self.0.elapsed())
     }
 }
 
@@ -136,7 +138,7 @@ impl World {
     /// A database, and a runner on it.
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let clock = Arc::new(VirtualClock(Instant::now()));
+        let clock = Arc::new(VirtualClock(Instant::now(), AtomicI64::new(0)));
         let (wakes, queue) = mpsc::unbounded_channel();
         let ends = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&ends);
@@ -337,7 +339,7 @@ async fn a_wake_outlives_a_database_that_refuses() {
 #[tokio::test(start_paused = true)]
 async fn a_nudge_outlives_a_controller_that_dies() {
     let directory = tempfile::tempdir().unwrap();
-    let clock = Arc::new(VirtualClock(Instant::now()));
+    let clock = Arc::new(VirtualClock(Instant::now(), AtomicI64::new(0)));
     let id: SagaId = "s".parse().unwrap();
     let mode = phonefleet_store::Mode::Inline { gate: None };
     let store = store::open(&directory.path().join("c.db"), mode, Arc::new(|_| {})).unwrap();
@@ -364,7 +366,7 @@ async fn a_nudge_outlives_a_controller_that_dies() {
 #[tokio::test(start_paused = true)]
 async fn recovery_needs_no_notice() {
     let directory = tempfile::tempdir().unwrap();
-    let clock = Arc::new(VirtualClock(Instant::now()));
+    let clock = Arc::new(VirtualClock(Instant::now(), AtomicI64::new(0)));
     for steps_before_the_crash in 0..4 {
         let path = directory.path().join(format!("{steps_before_the_crash}.db"));
         let id: SagaId = "s".parse().unwrap();
@@ -399,4 +401,33 @@ async fn recovery_needs_no_notice() {
         runner.abort();
         assert!(runner.await.unwrap_err().is_cancelled());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_makes_nothing_wait_longer() {
+    let world = World::new();
+    let retried = world.start(&RETRIES, "retried").await;
+    let waiting = world.start(&WAITS, "waiting").await;
+    world.until(&retried, |row| row.retry_at.is_some()).await;
+    world.until(&waiting, |row| row.wait_reason.is_some()).await;
+    world.clock.1.store(-3_600_000, Ordering::SeqCst);
+    let set = Instant::now();
+    // One is written between the setting and its being noticed.
+    let id = waiting.clone();
+    let now = world.clock.now();
+    world.store.write(move |tx| Engine::nudge(tx, &id, now)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    take_back(&world.store, world.clock.now()).await.unwrap();
+    // The runner looks again, as it does after each commit that makes something due.
+    for saga in [retried, waiting] {
+        let row = world.until(&saga, |row| row.status.is_terminal()).await;
+        assert!(set.elapsed() < Duration::from_secs(130), "{:?}: {row:?}", set.elapsed());
+        assert!(row.updated_at <= world.clock.now(), "{row:?}");
+    }
+    // Done twice, it changes nothing.
+    let before = world.clock.now();
+    let late = world.start(&WAITS, "late").await;
+    let row = world.until(&late, |row| row.wait_reason.is_some()).await;
+    take_back(&world.store, before).await.unwrap();
+    assert_eq!(world.row(&late).await.timeout_at, row.timeout_at);
 }
