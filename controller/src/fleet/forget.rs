@@ -7,9 +7,8 @@ use crate::recording::apply as recordings;
 use crate::saga::{Engine, device_deletion};
 use crate::store::device::{self as devices, Status};
 use crate::store::saga::{self as sagas, SagaStatus};
-use crate::store::{Tx, event_outbox, host, recording};
+use crate::store::{Tx, event_outbox, host};
 use phonefleet_protocol::desired::Wish;
-use phonefleet_protocol::facts::Reason;
 use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::time::Timestamp;
 
@@ -39,10 +38,7 @@ pub fn forget(
         return Err(ForgetError::Online(host_id.clone()));
     }
     host::set_forgotten(tx, host_id, now)?;
-    let why = Reason::new("HOST_FORGOTTEN", "its host was given up while it ran");
-    let active = recording::active_on(tx, host_id)?;
-    recordings::give_up(tx, active, &why, now)?;
-    recording::delete_all_on(tx, host_id, now)?;
+    recordings::forget_host(tx, host_id, now)?;
     let mut given_up = 0;
     for mut device in devices::wanted_on(tx, host_id)? {
         if device.deleted_at.is_some() {

@@ -143,10 +143,23 @@ pub fn inventory_end(tx: &mut Tx<'_>, host: &HostId, now: Timestamp) -> Result<(
 }
 
 /// Ends recordings by the controller's own word.
-pub fn give_up(tx: &mut Tx<'_>, recordings: Vec<RecordingRow>, why: &Reason, now: Timestamp) -> Result<()> {
-    for mut row in recordings {
-        follow::give_up(&mut row, why.clone(), now);
-        ended(tx, &row, now)?;
+pub fn give_up(tx: &mut Tx<'_>, recordings: &mut [RecordingRow], why: &Reason, now: Timestamp) -> Result<()> {
+    for row in recordings {
+        follow::give_up(row, why.clone(), now);
+        ended(tx, row, now)?;
+    }
+    Ok(())
+}
+
+/// Their host is given up: what runs there has ended, and no video of it is there any more.
+/// Should it return, it hears that all of them shall go.
+pub fn forget_host(tx: &mut Tx<'_>, host: &HostId, now: Timestamp) -> Result<()> {
+    let mut rows = table::active_on(tx, host)?;
+    let why = Reason::new("HOST_FORGOTTEN", "its host was given up while it ran");
+    give_up(tx, &mut rows, &why, now)?;
+    rows.extend(table::kept_on(tx, host)?);
+    for row in &mut rows {
+        desire::delete(tx, row, now)?;
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ pub fn finalize_recordings(context: &mut StepContext<'_, '_>) -> Result<StepOutc
 
 /// The device is gone for sure: what has not ended by now never tells its end.
 pub fn device_is_gone(tx: &mut Tx<'_>, device: DeviceId, now: Timestamp) -> Result<()> {
-    let active = table::active_of(tx, device)?;
+    let mut active = table::active_of(tx, device)?;
     let why = Reason::new("LOST", "its device is gone, and its host never told of its end");
-    apply::give_up(tx, active, &why, now)
+    apply::give_up(tx, &mut active, &why, now)
 }

@@ -367,26 +367,30 @@ pub fn inventory_end(connection: &Connection, host: &HostId) -> Result<Vec<Recor
     Ok(unseen)
 }
 
-/// Deletes up to `chunk` recordings whose end was known before `before`; what they took of
-/// a quota goes with them.
+/// Deletes up to `chunk` recordings whose end was known before `before` and whose videos are no
+/// longer kept; that of a host which does not tell how long it keeps them counts as such.
 pub fn prune(connection: &Connection, before: Timestamp, chunk: u32) -> Result<usize> {
     connection
         .prepare_cached(
             "DELETE FROM recording WHERE recording_id IN
-                (SELECT recording_id FROM recording WHERE over_at < ?1 ORDER BY over_at LIMIT ?2)",
+                (SELECT recording_id FROM recording WHERE over_at < ?1 AND quota_bytes = 0
+                 UNION ALL
+                 SELECT r.recording_id FROM host h CROSS JOIN recording r ON r.host_id = h.host_id
+                 WHERE json_extract(h.report, '$.content.keepDays') IS NULL
+                    AND r.over_at < ?1 AND r.over_at IS NOT NULL AND r.quota_bytes > 0
+                 LIMIT ?2)",
         )?
         .execute(params![before.0, chunk])
 }
 
-/// A host was given up: the videos that it kept are no longer there, and take nothing.
-pub fn delete_all_on(connection: &Connection, host: &HostId, now: Timestamp) -> Result<usize> {
+/// Recordings of a host whose videos it keeps.
+pub fn kept_on(connection: &Connection, host: &HostId) -> Result<Vec<RecordingRow>> {
     connection
-        .prepare_cached(
-            "UPDATE recording SET wish = 'deleted', quota_bytes = 0, updated_at = ?2
-             WHERE host_id = ?1 AND over_at IS NOT NULL AND wish != 'deleted'
-                AND status IN ('FINAL', 'CORRUPT')",
-        )?
-        .execute(params![host.as_str(), now.0])
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM recording WHERE host_id = ?1 AND over_at IS NOT NULL AND quota_bytes > 0"
+        ))?
+        .query_map([host.as_str()], read)?
+        .collect()
 }
 
 /// Gives back what up to `chunk` videos took that their hosts no longer keep, by the days that

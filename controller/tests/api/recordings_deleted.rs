@@ -122,7 +122,10 @@ async fn a_forgotten_host_gives_back_what_its_videos_took() {
     fixture.sql("UPDATE host SET online = 0").await;
     fixture.act("/hosts/host-1/forget").await.data();
     assert_eq!(fixture.used().await, 0);
-    // If it returns, its videos do not.
+    // If it returns, it hears that its videos shall go.
+    fixture.acknowledge().await;
+    let told = fixture.wishes().await;
+    assert_eq!(told[told.len() - 2..], [RecordingWish::Deleted; 2], "{told:?}");
     fixture.sql("UPDATE host SET online = 1, forgotten_at = NULL").await;
     for id in ids {
         assert_eq!(fixture.recording(&id).await["deleted"], true);
@@ -147,6 +150,25 @@ async fn what_a_host_no_longer_keeps_takes_nothing() {
     let shown = fixture.recording(&id).await;
     assert_eq!((&shown["status"], &shown["bytes"]), (&json!("FINAL"), &json!(1000)));
     assert_ne!(fixture.recording(&next).await, Value::Null);
+}
+
+/// Its host keeps the video for longer than rows are kept: what can be fetched is listed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_video_has_its_row_for_as_long() {
+    let (fixture, device) = with_phone().await;
+    let id = fixture.ended(&device, RecordingPhase::Final).await;
+    let failed = fixture.ended(&device, RecordingPhase::Failed).await;
+    fixture.sql("UPDATE host SET report = json_set(report, '$.content.keepDays', 90)").await;
+    fixture.prune_after(31 * DAY).await;
+    assert_eq!(
+        (fixture.recording(&id).await["status"].as_str(), fixture.used().await),
+        (Some("FINAL"), 1000)
+    );
+    fixture.get(&format!("/recordings/{failed}")).await.refused(404, "RECORDING_NOT_FOUND");
+    fixture.prune_after(91 * DAY).await;
+    assert_eq!(fixture.used().await, 0);
+    fixture.prune_after(91 * DAY).await;
+    fixture.get(&format!("/recordings/{id}")).await.refused(404, "RECORDING_NOT_FOUND");
 }
 
 #[tokio::test(flavor = "multi_thread")]
