@@ -83,6 +83,7 @@ fn events() -> Result<Arc<[Box<RawValue>]>> {
                 device_id: device(index),
                 generation: 3,
                 attempt: 1,
+                question: None,
                 phase,
                 ports: Some(Ports { adb: port, webrtc: port + 1000 }),
                 container_id: Some("8f0d2a5c6b1e".to_owned()),

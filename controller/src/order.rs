@@ -240,6 +240,7 @@ pub fn create(
         labels: order.labels.clone(),
         generation: 0,
         attempt: 0,
+        question: None,
         wish: Wish::Absent,
         boot_count: 0,
         data_epoch: 0,

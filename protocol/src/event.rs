@@ -123,6 +123,7 @@ mod tests {
                 device_id: DeviceId(uuid::Uuid::nil()),
                 generation: 3,
                 attempt: 1,
+                question: None,
                 phase: Phase::Error,
                 ports: None,
                 container_id: None,

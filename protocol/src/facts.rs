@@ -1,5 +1,6 @@
 //! What the host knows of a device: its phase, ports, container, and why.
 
+use crate::desired::QuestionId;
 use crate::id::DeviceId;
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +99,9 @@ pub struct DeviceFacts {
     pub generation: u64,
     /// The attempt of that generation.
     pub attempt: u32,
+    /// Which asking of them. In an answer other than `outdated` it is the one that is answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<QuestionId>,
     /// Where it stands.
     pub phase: Phase,
     /// Leased ports, if any.

@@ -198,6 +198,7 @@ mod tests {
             device_id: crate::id::DeviceId(uuid::Uuid::max()),
             generation: u64::MAX,
             attempt: u32::MAX,
+            question: Some(crate::desired::QuestionId(u64::MAX)),
             wish: crate::desired::Wish::Running,
             spec: Some(fits.clone()),
             boot_count: u32::MAX,

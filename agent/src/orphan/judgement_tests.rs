@@ -17,6 +17,7 @@ fn row(last: u8, wish: Wish, phase: Phase) -> (DeviceId, DeviceRow) {
         device_id: device(last),
         generation: 1,
         attempt: 1,
+        question: None,
         wish,
         spec: None,
         boot_count: 0,

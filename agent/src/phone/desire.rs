@@ -5,7 +5,7 @@ use super::transition;
 use crate::store::meta::{self, SNAPSHOT_OPEN};
 use crate::store::port_lease::PortKind;
 use crate::store::{Notice, Tx, device, device::DeviceRow, outbox, port_lease};
-use phonefleet_protocol::desired::{DesiredDevice, Wish};
+use phonefleet_protocol::desired::{DesiredDevice, QuestionId, Wish};
 use phonefleet_protocol::event::{Event, Outcome};
 use phonefleet_protocol::facts::{Phase, Ports, Reason};
 use phonefleet_protocol::id::DeviceId;
@@ -74,10 +74,13 @@ fn standing(row: &DeviceRow, desired: &DesiredDevice) -> Standing {
         && (known.wish == Wish::Absent || known.spec == desired.spec)
         && desired.boot_count <= known.boot_count
         && desired.data_epoch <= known.data_epoch;
+    let same_question = QuestionId::is_that(known.question, desired.question);
     match (desired.generation.cmp(&known.generation), desired.attempt.cmp(&known.attempt)) {
         (std::cmp::Ordering::Greater, _) => Standing::New,
         (std::cmp::Ordering::Equal, std::cmp::Ordering::Greater) if same_content => Standing::New,
-        (std::cmp::Ordering::Equal, std::cmp::Ordering::Equal) if same_content => Standing::Same,
+        (std::cmp::Ordering::Equal, std::cmp::Ordering::Equal) if same_content && same_question => {
+            Standing::Same
+        }
         _ => Standing::Outdated,
     }
 }
@@ -168,6 +171,7 @@ pub fn park(tx: &mut Tx<'_>, found: &Found, now: Timestamp) -> Result<bool, rusq
         device_id: found.device,
         generation: found.generation,
         attempt: 0,
+        question: None,
         wish: Wish::Stopped,
         spec: None,
         boot_count: 0,

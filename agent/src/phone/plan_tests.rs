@@ -153,6 +153,7 @@ fn row(wish: Wish) -> DeviceRow {
         device_id: DeviceId(uuid::Uuid::nil()),
         generation: 1,
         attempt: 1,
+        question: None,
         wish,
         spec: Some(DeviceSpec::default()),
         boot_count: 0,

@@ -1,7 +1,7 @@
 //! The row of a device: wish, state, answer. One row is read and written as a whole.
 
 use super::{Notice, Tx, port_lease, unreadable, unwritable};
-use phonefleet_protocol::desired::{DesiredDevice, Wish};
+use phonefleet_protocol::desired::{DesiredDevice, QuestionId, Wish};
 use phonefleet_protocol::event::Outcome;
 use phonefleet_protocol::facts::{DeviceFacts, Phase, Ports, Reason};
 use phonefleet_protocol::id::DeviceId;
@@ -73,6 +73,7 @@ impl DeviceRow {
             device_id: self.desired.device_id,
             generation: self.desired.generation,
             attempt: self.desired.attempt,
+            question: self.desired.question,
             phase: if self.parked { Phase::Parked } else { self.phase },
             ports: self.ports,
             container_id: self.container_id.clone(),
@@ -86,7 +87,7 @@ impl DeviceRow {
 
 const COLUMNS: &str = "device_id, generation, attempt, wish, spec, boot_count, data_epoch, \
     applied_boot_count, applied_data_epoch, found, parked, phase, reason_code, reason_detail, \
-    container_id, built, booted, starts, deaths, answer";
+    container_id, built, booted, starts, deaths, answer, question";
 
 /// The row of one device.
 pub fn get(connection: &Connection, device: DeviceId) -> Result<Option<DeviceRow>, rusqlite::Error> {
@@ -137,12 +138,14 @@ pub fn put(tx: &mut Tx<'_>, row: &DeviceRow) -> Result<(), rusqlite::Error> {
     tx.prepare_cached(
         "INSERT INTO device(device_id, generation, attempt, wish, spec, boot_count, data_epoch,
             applied_boot_count, applied_data_epoch, found, parked, snapshot_seen, phase, reason_code,
-            reason_detail, container_id, built, booted, starts, deaths, answer)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+            reason_detail, container_id, built, booted, starts, deaths, answer, question)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+            ?20, ?21)
          ON CONFLICT(device_id) DO UPDATE SET generation = ?2, attempt = ?3, wish = ?4, spec = ?5,
             boot_count = ?6, data_epoch = ?7, applied_boot_count = ?8, applied_data_epoch = ?9,
             found = ?10, parked = ?11, phase = ?12, reason_code = ?13, reason_detail = ?14,
-            container_id = ?15, built = ?16, booted = ?17, starts = ?18, deaths = ?19, answer = ?20",
+            container_id = ?15, built = ?16, booted = ?17, starts = ?18, deaths = ?19, answer = ?20,
+            question = ?21",
     )?
     .execute(params![
         desired.device_id.to_string(),
@@ -165,6 +168,7 @@ pub fn put(tx: &mut Tx<'_>, row: &DeviceRow) -> Result<(), rusqlite::Error> {
         row.starts as i64,
         serde_json::to_string(&deaths).map_err(unwritable)?,
         answer,
+        desired.question.map(|question| question.0 as i64),
     ])
     .map(|_| ())
 }
@@ -238,6 +242,7 @@ fn read(row: &Row<'_>) -> Result<DeviceRow, rusqlite::Error> {
             device_id: text(0)?.parse().map_err(|error| unreadable(0, error))?,
             generation: row.get::<_, i64>(1)? as u64,
             attempt: row.get(2)?,
+            question: row.get::<_, Option<i64>>(20)?.map(|question| QuestionId(question as u64)),
             wish: Wish::from_name(&text(3)?).ok_or_else(|| unreadable(3, "unknown wish"))?,
             spec: spec
                 .map(|spec| serde_json::from_str(&spec))

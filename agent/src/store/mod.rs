@@ -56,6 +56,11 @@ pub const SCHEMA: Schema = Schema {
             name: "0005_recording_deleted.sql",
             sql: include_str!("../../../migrations/agent/0005_recording_deleted.sql"),
         },
+        Migration {
+            number: 6,
+            name: "0006_question.sql",
+            sql: include_str!("../../../migrations/agent/0006_question.sql"),
+        },
     ],
 };
 

@@ -108,6 +108,7 @@ fn device_row(index: u64, user: &UserId, now: Timestamp) -> DeviceRow {
         labels: BTreeMap::new(),
         generation: 3,
         attempt: 1,
+        question: None,
         wish: Wish::Running,
         boot_count: 0,
         data_epoch: 0,

@@ -83,6 +83,7 @@ fn device_row(number: u64, host_id: HostId, now: Timestamp) -> Result<DeviceRow>
         labels: BTreeMap::new(),
         generation: 3,
         attempt: 1,
+        question: None,
         wish: Wish::Running,
         boot_count: 0,
         data_epoch: 0,

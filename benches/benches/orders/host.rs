@@ -45,6 +45,7 @@ fn answer(desired: &DesiredDevice, now: Timestamp) -> Event {
             device_id: desired.device_id,
             generation: desired.generation,
             attempt: desired.attempt,
+            question: desired.question,
             phase,
             ports: is_there.then_some(Ports { adb: 20_000, webrtc: 21_000 }),
             // As long as an engine's.

@@ -11,7 +11,7 @@ use crate::store::quota::Kind;
 use crate::store::saga::SagaStatus;
 use crate::store::{Result, Tx, event_outbox, host, recording, saga};
 use phonefleet_link::Applied;
-use phonefleet_protocol::desired::Wish;
+use phonefleet_protocol::desired::{QuestionId, Wish};
 use phonefleet_protocol::event::{Event, Outcome};
 use phonefleet_protocol::facts::{DeviceFacts, Phase, Reason};
 use phonefleet_protocol::id::HostId;
@@ -104,8 +104,14 @@ fn take_facts(
     host::drop_stray(tx, host, device.device_id)?;
     let asked_for = (device.boot_count, device.data_epoch);
     table::set_facts(&mut device, facts);
+    // Of a time that this database has lost, the host may tell of the same generation with
+    // another wish.
+    let knows_wish =
+        facts.generation == device.generation && QuestionId::is_that(facts.question, device.question);
     if let Some((asked, outcome)) = answer {
-        if asked == (device.generation, device.attempt) || asked > device.answered {
+        let answers = asked == (device.generation, device.attempt)
+            && (knows_wish || outcome == Outcome::Outdated || planted(Mutant::AnyAnswer));
+        if answers {
             device.answered = asked;
             device.answer = Some(outcome.clone());
         }
@@ -118,13 +124,12 @@ fn take_facts(
             desire::outbid(tx, &mut device, facts.generation, now)?;
         }
     }
-    let current = facts.generation >= device.generation;
-    if device.deleted_at.is_some() && facts.phase != Phase::Absent && !current && device.command_seq.is_none()
-    {
+    let behind = facts.generation < device.generation;
+    if device.deleted_at.is_some() && facts.phase != Phase::Absent && behind && device.command_seq.is_none() {
         // Its host was restored to a time before the removal, and told of it.
         desire::tell(tx, &mut device, now)?;
     }
-    settle(engine, tx, &mut device, current, now)?;
+    settle(engine, tx, &mut device, knows_wish, now)?;
     Ok(Applied::Done)
 }
 
@@ -162,15 +167,15 @@ fn overtaken(device: &mut DeviceRow) {
 }
 
 /// The rest of the world follows the facts: quota, status, and the saga that waits.
-/// `current`: the host knew the newest wish when it told them.
+/// `knows_wish`: the host knew the newest wish when it told them.
 fn settle(
     engine: &Engine,
     tx: &mut Tx<'_>,
     device: &mut DeviceRow,
-    current: bool,
+    knows_wish: bool,
     now: Timestamp,
 ) -> Result<()> {
-    let at_rest = current
+    let at_rest = knows_wish
         && device.deleted_at.is_none()
         && device.wish == Wish::Stopped
         && device.phase == Some(Phase::Stopped);

@@ -10,8 +10,8 @@ use crate::store::device::{self as table, DeviceRow};
 use crate::store::{Notice, Result, Tx};
 use phonefleet_link::domain::LogItem;
 use phonefleet_protocol::command::Command;
-use phonefleet_protocol::desired::{DesiredDevice, Wish};
-use phonefleet_protocol::id::HostId;
+use phonefleet_protocol::desired::{DesiredDevice, QuestionId, Wish};
+use phonefleet_protocol::id::{HostId, SagaId};
 use phonefleet_protocol::item::Item;
 use phonefleet_protocol::limits::ITEM_BYTES;
 use phonefleet_protocol::mutant::{Mutant, planted};
@@ -23,12 +23,14 @@ pub fn change_wish(tx: &mut Tx<'_>, device: &mut DeviceRow, wish: Wish, now: Tim
     device.generation += 1;
     device.attempt = 1;
     device.wish = wish;
+    ask(device, now);
     tell(tx, device, now)
 }
 
 /// Asks for another try of the same generation.
 pub fn try_again(tx: &mut Tx<'_>, device: &mut DeviceRow, now: Timestamp) -> Result<()> {
     device.attempt += 1;
+    ask(device, now);
     tell(tx, device, now)
 }
 
@@ -37,7 +39,17 @@ pub fn try_again(tx: &mut Tx<'_>, device: &mut DeviceRow, now: Timestamp) -> Res
 pub fn outbid(tx: &mut Tx<'_>, device: &mut DeviceRow, known: u64, now: Timestamp) -> Result<()> {
     device.generation = known.saturating_add(1);
     device.attempt = 1;
+    ask(device, now);
     tell(tx, device, now)
+}
+
+/// Another life of this database, one that a backup took back, may have asked the same host
+/// under the same numbers. It did so for another order, or at another time.
+fn ask(device: &mut DeviceRow, now: Timestamp) {
+    let order = device.saga_id.as_ref().map_or("", SagaId::as_str);
+    let before = device.question.map_or(0, |question| question.0);
+    let (generation, attempt) = (device.generation, device.attempt);
+    device.question = Some(QuestionId::of(&format!("{before:x} {generation} {attempt} {order} {}", now.0)));
 }
 
 /// Queues the device's wish, or marks it to be queued, and writes the row back.

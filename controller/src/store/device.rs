@@ -1,7 +1,7 @@
 //! Devices as rows: what they shall be, what was answered, what the host knows.
 
 use super::{Result, json, unreadable};
-use phonefleet_protocol::desired::{DesiredDevice, Wish};
+use phonefleet_protocol::desired::{DesiredDevice, QuestionId, Wish};
 use phonefleet_protocol::event::Outcome;
 use phonefleet_protocol::facts::{DeviceFacts, Phase, Ports, Reason};
 use phonefleet_protocol::id::{DeviceId, HostId, SagaId, UserId};
@@ -96,6 +96,8 @@ pub struct DeviceRow {
     pub generation: u64,
     /// Newest attempt of that generation.
     pub attempt: u32,
+    /// Which asking of them: see [`QuestionId`]. None before the first, or before there were ids.
+    pub question: Option<QuestionId>,
     /// What it shall be.
     pub wish: Wish,
     /// Raised to reboot.
@@ -144,6 +146,7 @@ impl DeviceRow {
             device_id: self.device_id,
             generation: self.generation,
             attempt: self.attempt,
+            question: self.question,
             wish: self.wish,
             spec: (self.wish != Wish::Absent).then(|| self.spec.clone()),
             boot_count: self.boot_count,
@@ -155,7 +158,7 @@ impl DeviceRow {
 const COLUMNS: &str = "device_id, name, user_id, host_id, status, spec, labels, generation, attempt, wish,
     boot_count, data_epoch, command_seq, command_dirty, answered_generation, answered_attempt, answer, phase,
     adb_port, webrtc_port, container_id, reason_code, reason_detail, starts, saga_id, created_at, updated_at,
-    deleted_at";
+    deleted_at, question";
 
 fn read(row: &Row<'_>) -> Result<DeviceRow> {
     let text = |index| row.get::<_, String>(index);
@@ -181,6 +184,7 @@ fn read(row: &Row<'_>) -> Result<DeviceRow> {
         labels: serde_json::from_str(&text(6)?).map_err(unreadable)?,
         generation: row.get::<_, i64>(7)? as u64,
         attempt: row.get(8)?,
+        question: row.get::<_, Option<i64>>(28)?.map(|question| QuestionId(question as u64)),
         wish: Wish::from_name(&wish).ok_or_else(|| unreadable(format!("wish {wish}")))?,
         boot_count: row.get(10)?,
         data_epoch: row.get(11)?,
@@ -292,7 +296,7 @@ pub fn update(connection: &Connection, device: &DeviceRow, now: Timestamp) -> Re
                 data_epoch = ?7, command_seq = ?8, command_dirty = ?9, answered_generation = ?10,
                 answered_attempt = ?11, answer = ?12, phase = ?13, adb_port = ?14, webrtc_port = ?15,
                 container_id = ?16, reason_code = ?17, reason_detail = ?18, starts = ?19, saga_id = ?20,
-                updated_at = ?21, deleted_at = ?22
+                updated_at = ?21, deleted_at = ?22, question = ?23
              WHERE device_id = ?1",
         )?
         .execute(params![
@@ -317,7 +321,8 @@ pub fn update(connection: &Connection, device: &DeviceRow, now: Timestamp) -> Re
             device.starts as i64,
             device.saga_id.as_ref().map(SagaId::as_str),
             now.0,
-            device.deleted_at.map(|at| at.0)
+            device.deleted_at.map(|at| at.0),
+            device.question.map(|question| question.0 as i64)
         ])
         .map(|_| ())
 }

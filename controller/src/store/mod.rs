@@ -46,6 +46,11 @@ pub const SCHEMA: Schema = Schema {
             name: "0005_recording_bytes",
             sql: include_str!("../../../migrations/controller/0005_recording_bytes.sql"),
         },
+        Migration {
+            number: 6,
+            name: "0006_question",
+            sql: include_str!("../../../migrations/controller/0006_question.sql"),
+        },
     ],
 };
 

@@ -26,12 +26,12 @@ impl Chain {
 }
 
 /// Sixteen hexadecimal digits, for numbers that JSON readers would round.
-pub(super) fn hexadecimal(number: u64) -> String {
+pub(crate) fn hexadecimal(number: u64) -> String {
     format!("{number:016x}")
 }
 
 /// Reads what [`hexadecimal`] wrote.
-pub(super) fn from_hexadecimal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub(crate) fn from_hexadecimal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.len() > 16 {
         return Err(serde::de::Error::custom("more than 16 hexadecimal digits"));

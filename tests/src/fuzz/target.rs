@@ -154,6 +154,7 @@ pub fn api_body(bytes: &[u8]) {
             device_id: DeviceId(uuid::Uuid::nil()),
             generation: 1,
             attempt: 1,
+            question: None,
             wish: Wish::Running,
             spec: Some(spec),
             boot_count: 0,

@@ -69,6 +69,7 @@ impl ModelHost {
             device_id: id,
             generation: 0,
             attempt: 0,
+            question: None,
             phase: Phase::Absent,
             ports: None,
             container_id: None,
@@ -97,6 +98,7 @@ impl ModelHost {
             answer.clone()
         } else {
             (phone.facts.generation, phone.facts.attempt) = asked;
+            phone.facts.question = desired.question;
             phone.facts.boot_count = desired.boot_count;
             phone.facts.data_epoch = desired.data_epoch;
             let outcome = self.act(&mut phone, desired, fault, now);

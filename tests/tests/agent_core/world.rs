@@ -330,6 +330,7 @@ pub fn wish(number: u128, generation: u64, wish: Wish) -> DesiredDevice {
         device_id: device(number),
         generation,
         attempt: 1,
+        question: None,
         wish,
         spec: (wish != Wish::Absent).then(DeviceSpec::default),
         boot_count: 0,

@@ -2,7 +2,8 @@
 //! reads, also behind its migrations.
 
 use crate::sample::{
-    AT, desired, desired_recording, device, facts, outcomes, reason, recording, recording_facts, report, spec,
+    AT, QUESTION, desired, desired_recording, device, facts, outcomes, reason, recording, recording_facts,
+    report, spec,
 };
 use phonefleet_agent::store as agent;
 use phonefleet_controller::store as controller;
@@ -120,6 +121,7 @@ fn device_row(outcome: Outcome) -> controller::device::DeviceRow {
         labels: [("a".to_owned(), "b".to_owned())].into(),
         generation: 7,
         attempt: 2,
+        question: Some(QUESTION),
         wish: Wish::Running,
         boot_count: 3,
         data_epoch: 4,

@@ -1,6 +1,6 @@
 //! One of everything, with every field given, and with as few as can be.
 
-use phonefleet_protocol::desired::{DesiredDevice, Wish};
+use phonefleet_protocol::desired::{DesiredDevice, QuestionId, Wish};
 use phonefleet_protocol::event::Outcome;
 use phonefleet_protocol::facts::{DeviceFacts, Phase, Ports, Reason};
 use phonefleet_protocol::host::{Capacity, ContentAccess, HostReport};
@@ -12,6 +12,8 @@ use phonefleet_protocol::spec::{DeviceSpec, GpuMode};
 use phonefleet_protocol::time::Timestamp;
 
 pub const AT: Timestamp = Timestamp(1_767_225_600_123);
+
+pub const QUESTION: QuestionId = QuestionId(0xfedc_ba98_7654_3210);
 
 pub fn device() -> DeviceId {
     "018f3b2a-0000-7000-8000-000000000001".parse().unwrap()
@@ -45,6 +47,7 @@ pub fn desired(full: bool) -> DesiredDevice {
         device_id: device(),
         generation: 7,
         attempt: 2,
+        question: full.then_some(QUESTION),
         wish: if full { Wish::Running } else { Wish::Absent },
         spec: full.then(spec),
         boot_count: if full { 3 } else { 0 },
@@ -68,6 +71,7 @@ pub fn facts(full: bool) -> DeviceFacts {
         device_id: device(),
         generation: 7,
         attempt: 2,
+        question: full.then_some(QUESTION),
         phase: if full { Phase::Error } else { Phase::Absent },
         ports: full.then_some(Ports { adb: 20_001, webrtc: 21_001 }),
         container_id: full.then(|| "0123456789abcdef".to_owned()),

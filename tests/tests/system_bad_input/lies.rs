@@ -146,6 +146,7 @@ fn about_others(world: &World, phone: &str) {
         device_id: phone.parse().expect("an id"),
         generation: 1,
         attempt: 1,
+        question: None,
         phase: Phase::Absent,
         ports: None,
         container_id: None,
