@@ -7,6 +7,7 @@
 //! | [`recording`] | what a recording should be, and what it is |
 //! | [`command`], [`event`], [`item`] | what travels down and up, and its common form |
 //! | [`host`] | what a host tells of itself: report, heartbeat, presence |
+//! | [`byte_range`] | which bytes of a video are asked for, of either |
 //! | [`topic`], [`limits`] | where messages go, and how large they may be |
 //! | [`mutant`] | faults planted on purpose, for the simulation |
 //! | [`stream`] | the reliable stream that carries items over an unreliable broker |
@@ -15,6 +16,7 @@
 //! that is passed in. Unknown fields are ignored on the wire, so that an older
 //! program can read what a newer one wrote.
 
+pub mod byte_range;
 pub mod command;
 pub mod desired;
 pub mod event;

@@ -6,7 +6,6 @@ use crate::runtime::redroid::Profile;
 use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::spec::DeviceSpec;
 use phonefleet_settings::{Bounds, Loaded, SettingsError};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// Ports that every adb server scans by itself: a phone there is shown twice.
@@ -36,11 +35,6 @@ impl Surroundings {
             reserved: read("ip_local_reserved_ports").map_or_else(|_| Vec::new(), |text| reserved(&text)),
             docker_host: std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()),
         }
-    }
-
-    /// The kernel's ports for outgoing connections, for port leasing.
-    pub fn ephemeral_range(&self) -> Option<RangeInclusive<u16>> {
-        self.ephemeral.map(PortRange::range)
     }
 }
 

@@ -1,13 +1,13 @@
 //! The answer to one call: a whole video, a part of it, or why not.
 
 use super::Content;
-use super::range::{Asked, asked};
 use crate::store::recording;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use phonefleet_protocol::byte_range::{Asked, asked};
 use phonefleet_protocol::id::RecordingId;
 use serde::Deserialize;
 use std::io::{self, SeekFrom};

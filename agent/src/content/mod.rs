@@ -10,13 +10,11 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`signature`] | the key, and whether an address is signed with it |
-//! | [`range`] | which bytes a client asks for |
 //! | [`answer`] | the call |
 //! | [`listener`] | how many connections there are at most, and for how long |
 
 pub mod answer;
 pub mod listener;
-pub mod range;
 pub mod signature;
 
 use crate::recording::video::HostVideos;

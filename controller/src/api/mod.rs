@@ -10,7 +10,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`devices`] [`devices_batch`] [`recordings`] [`hosts`] [`ports`] [`sagas`] [`quotas`] [`health`] | the calls, by resource |
-//! | [`recording_content`] [`byte_range`] | the bytes of a video, whole or in part |
+//! | [`recording_content`] | the bytes of a video, whole or in part |
 //! | [`device_view`] [`recording_view`] | a device and a recording as the API shows them |
 //! | [`answer`] [`problem`] | the two shapes of an answer |
 //! | [`body`] [`page`] | what comes in: bodies, queries, windows of lists |
@@ -23,7 +23,6 @@
 
 pub mod answer;
 pub mod body;
-pub mod byte_range;
 pub mod device_view;
 pub mod devices;
 pub mod devices_batch;

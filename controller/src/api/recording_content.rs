@@ -8,7 +8,6 @@
 //!   neither ─▶ 503 with what to configure
 //! ```
 
-use super::byte_range::{self, Asked};
 use super::openapi::Refusals;
 use super::problem::{Code, Problem};
 use super::recordings::recording_id;
@@ -22,6 +21,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use phonefleet_protocol::byte_range::{Asked, asked};
 use phonefleet_protocol::recording::RecordingWish;
 use std::fs::File;
 use std::io::{self, SeekFrom};
@@ -160,9 +160,9 @@ async fn serve(
     let same = !headers.contains_key(header::IF_RANGE)
         || (etag.is_some() && text(header::IF_RANGE) == etag.as_deref());
     let range = text(header::RANGE).filter(|_| same && !several);
-    let (status, first, length) = match byte_range::asked(range, kept.bytes) {
+    let (status, first, length) = match range.map_or(Asked::Whole, |range| asked(range, kept.bytes)) {
         Asked::Whole => (StatusCode::OK, 0, kept.bytes),
-        Asked::Part { first, last } => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
+        Asked::Part(part) => (StatusCode::PARTIAL_CONTENT, part.start, part.end - part.start),
         Asked::Beyond => {
             let problem =
                 Problem::new(Code::RangeNotSatisfiable, format!("the video has {} bytes", kept.bytes));

@@ -9,12 +9,12 @@ use phonefleet_agent::recording::script;
 use phonefleet_agent::runtime::Privilege;
 use phonefleet_agent::runtime::redroid::{self, ContainerSettings};
 use phonefleet_controller::api::body::{parse, parse_optional};
-use phonefleet_controller::api::byte_range;
 use phonefleet_controller::api::devices::NewDeviceBody;
 use phonefleet_controller::api::devices_batch::BatchBody;
 use phonefleet_controller::api::problem::Code;
 use phonefleet_controller::api::quotas::QuotaBody;
 use phonefleet_controller::api::recordings::NewRecordingBody;
+use phonefleet_protocol::byte_range;
 use phonefleet_protocol::command::Command;
 use phonefleet_protocol::desired::{DesiredDevice, Wish};
 use phonefleet_protocol::event::Event;
@@ -167,16 +167,9 @@ pub fn api_body(bytes: &[u8]) {
 pub fn byte_range(bytes: &[u8]) {
     let Ok(header) = std::str::from_utf8(bytes) else { return };
     for length in [0, 1, 10, u64::MAX] {
-        match phonefleet_agent::content::range::asked(header, length) {
-            phonefleet_agent::content::range::Asked::Part(part) => {
+        match byte_range::asked(header, length) {
+            byte_range::Asked::Part(part) => {
                 assert!(part.start < part.end && part.end <= length, "{header} of {length}: {part:?}");
-            }
-            phonefleet_agent::content::range::Asked::Whole
-            | phonefleet_agent::content::range::Asked::Beyond => {}
-        }
-        match byte_range::asked(Some(header), length) {
-            byte_range::Asked::Part { first, last } => {
-                assert!(first <= last && last < length, "{header} of {length}: {first}-{last}");
             }
             byte_range::Asked::Whole | byte_range::Asked::Beyond => {}
         }

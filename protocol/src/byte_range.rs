@@ -1,4 +1,5 @@
-//! Which bytes of a file a client asks for (RFC 9110, section 14). No IO in here.
+//! Which bytes of a video a client asks for (RFC 9110, section 14). Agent and controller both
+//! serve videos, and a download that one of them began goes on at the other.
 
 use std::ops::Range;
 
@@ -59,24 +60,35 @@ mod tests {
     fn ranges_are_read() {
         for (header, expected) in [
             ("bytes=0-0", Asked::Part(0..1)),
+            ("bytes=0-9", Asked::Part(0..10)),
+            ("bytes=0-10", Asked::Part(0..10)),
             ("bytes=0-99999999999999999999999", Asked::Part(0..10)),
+            ("bytes=2-99999999999999999999999", Asked::Part(2..10)),
             ("Bytes= 3-5 ", Asked::Part(3..6)),
             ("bytes=9-", Asked::Part(9..10)),
             ("bytes=-1", Asked::Part(9..10)),
             ("bytes=-99", Asked::Part(0..10)),
+            ("bytes=-99999999999999999999999", Asked::Part(0..10)),
             ("bytes=10-", Asked::Beyond),
             ("bytes=10-20", Asked::Beyond),
+            ("bytes=99999999999999999999999-", Asked::Beyond),
             ("bytes=-0", Asked::Beyond),
             ("bytes=18446744073709551615-", Asked::Beyond),
             ("bytes=5-3", Asked::Whole),
             ("bytes=0-1,3-4", Asked::Whole),
             ("bytes=-", Asked::Whole),
+            ("bytes=a-b", Asked::Whole),
             ("bytes=+1-2", Asked::Whole),
+            ("bytes=--1", Asked::Whole),
+            ("bytes", Asked::Whole),
             ("items=0-1", Asked::Whole),
             ("", Asked::Whole),
         ] {
             assert_eq!(asked(header, 10), expected, "{header}");
         }
-        assert_eq!(asked("bytes=0-", 0), Asked::Beyond);
+        for header in ["bytes=0-", "bytes=0-0", "bytes=-1"] {
+            assert_eq!(asked(header, 0), Asked::Beyond, "an empty file has no bytes");
+        }
+        assert_eq!(asked("bytes=0-", u64::MAX), Asked::Part(0..u64::MAX));
     }
 }
