@@ -10,7 +10,10 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`writer`] | the store handle, the batch, and the rules for errors |
+//! | [`handle`] | the store handle: opening, writing, reading |
+//! | [`writer`] | the batch, and the rules for errors |
+//! | `queue`, `job`, [`transaction`] | what waits for the writer, one write, and what it sees |
+//! | `reader`, `connection` | reads beside the writer; how a connection is set up |
 //! | [`ballast`] | room that is kept for a full disk |
 //! | [`damage`] | a damaged database is set aside |
 //! | [`migration`] | opening, locking and upgrading a database |
@@ -21,11 +24,20 @@
 //! of its own, or inline in the caller for simulations on virtual time.
 
 pub mod ballast;
+mod connection;
 pub mod damage;
+pub mod handle;
+mod job;
 pub mod migration;
+mod queue;
+mod reader;
 pub mod stream_log;
+pub mod transaction;
 pub mod writer;
 
+pub use handle::{CommitGate, Mode, Options, Store};
+pub use job::WriteError;
 pub use migration::{Migration, OpenError};
+pub use reader::ReadError;
 pub use rusqlite;
-pub use writer::{CommitGate, Mode, Options, ReadError, Store, Tx, WriteError};
+pub use transaction::Tx;
