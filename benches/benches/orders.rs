@@ -9,7 +9,7 @@ mod fleet;
 mod host;
 
 use anyhow::{Context, Result, bail};
-use fleet::{Fleet, USERS};
+use fleet::{Before, Fleet, USERS};
 use phonefleet_benches::ceiling;
 use phonefleet_benches::disk::{flushes_per_second, scratch};
 use phonefleet_benches::http::Client;
@@ -32,9 +32,9 @@ enum Clients {
     Paced(usize, u64),
 }
 
-const CLIENTS: [Clients; 3] = [Clients::Busy(1), Clients::Paced(64, 100), Clients::Busy(64)];
-/// Devices that are there before.
-const DEVICES: [u64; 2] = [0, 10_000];
+const CLIENTS: [Clients; 4] =
+    [Clients::Busy(1), Clients::Paced(64, 200), Clients::Busy(8), Clients::Busy(64)];
+const BEFORE: [Before; 2] = [Before { devices: 0, history: 0 }, Before { devices: 10_000, history: 50_000 }];
 const RUN: Duration = Duration::from_secs(2);
 /// What 99 of 100 answers must not exceed, ms.
 const TARGET_MS: f64 = 10.0;
@@ -141,16 +141,16 @@ fn main() -> Result<()> {
                     report.add(&name(row, figure), value);
                 }
             }
-            for devices in DEVICES {
+            for before in BEFORE {
                 number += 1;
                 let path = scratch.path().join(format!("fleet-{number}"));
                 std::fs::create_dir(&path)?;
-                let fleet = runtime.block_on(Fleet::start(&path, devices))?;
+                let fleet = runtime.block_on(Fleet::start(&path, before))?;
                 let outcome = orders(fleet.address, clients)?;
                 let size = runtime.block_on(fleet.completed(outcome.done))?;
                 drop(fleet);
                 std::fs::remove_dir_all(&path)?;
-                let what = format!("orders, {devices} devices");
+                let what = format!("orders, {} devices", before.devices);
                 for (figure, value) in figures(&outcome) {
                     match clients {
                         Clients::Busy(_) => {
@@ -160,7 +160,7 @@ fn main() -> Result<()> {
                     }
                 }
                 // Of a new database: what is in it is of creations only.
-                if devices == 0 && matches!(clients, Clients::Busy(64)) {
+                if before.devices == 0 && matches!(clients, Clients::Busy(64)) {
                     report.add("creation: saga's row and indexes, bytes", size.row);
                     report.add("creation: saga's story, bytes", size.story);
                     report.add("creation: both, with free space of pages, bytes", size.on_disk);

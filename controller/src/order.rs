@@ -1,7 +1,6 @@
 //! Orders: a new device, and the verbs on one. Each is one transaction; an order that is
 //! refused has changed nothing.
 
-use crate::fleet::apply;
 use crate::placement::{self, Misfit};
 use crate::quota::{Exceeded, Policy};
 use crate::saga::device_step::DeviceState;
@@ -217,8 +216,8 @@ pub fn create(
     if !faults.is_empty() {
         return Err(OrderError::InvalidSpec(faults));
     }
-    let candidates = host::candidates(tx, order.host_id.as_ref())?;
-    let choice = placement::choose(&candidates, &order.spec);
+    let choice =
+        host::candidates(tx, order.host_id.as_ref(), |hosts| placement::choose(hosts, &order.spec))??;
     if let Err(Misfit::ImageNotAllowed(detail)) = choice {
         return Err(OrderError::InvalidSpec(vec![FieldFault::new("/image", detail)]));
     }
@@ -230,7 +229,8 @@ pub fn create(
     let host_id = choice.map_err(|misfit| match misfit {
         Misfit::NoCapacity(detail) | Misfit::ImageNotAllowed(detail) => OrderError::NoCapacity(detail),
     })?;
-    let mut device = DeviceRow {
+    let saga_id = new_saga_id(ids, now);
+    let device = DeviceRow {
         device_id,
         name: order.name.clone(),
         user_id: order.user_id.clone(),
@@ -253,20 +253,15 @@ pub fn create(
         container_id: None,
         reason: None,
         starts: 0,
-        saga_id: None,
+        saga_id: Some(saga_id.clone()),
         created_at: now,
         updated_at: now,
         deleted_at: None,
     };
     devices::insert(tx, &device)?;
-    let saga_id = start(
-        tx,
-        terms.registry.in_force(&device_creation::DEFINITION),
-        &mut device,
-        &DeviceState::new(device_id),
-        ids,
-        now,
-    )?;
+    let definition = terms.registry.in_force(&device_creation::DEFINITION);
+    let state = crate::store::json(&DeviceState::new(device_id))?;
+    Engine::start(tx, definition, saga_id.clone(), Some(device_id), state, now)?;
     event_outbox::append(tx, "device", &device_id.to_string(), "device.ordered", &order.user_id, now)?;
     Ok(Accepted { saga_id, device })
 }
@@ -359,9 +354,4 @@ fn start(
     devices::update(tx, device, now)?;
     Engine::start(tx, definition, saga_id.clone(), Some(device.device_id), crate::store::json(state)?, now)?;
     Ok(saga_id)
-}
-
-/// What users see of the device now, for answers that follow a change.
-pub fn visible_status(device: &DeviceRow, busy: bool) -> Status {
-    if busy || device.deleted_at.is_some() { device.status } else { apply::status_of(device) }
 }

@@ -5,6 +5,9 @@ use phonefleet_protocol::id::HostId;
 use phonefleet_protocol::mutant::{Mutant, planted};
 use phonefleet_protocol::spec::DeviceSpec;
 
+/// Hosts whose refusals an answer names.
+const REFUSALS_TOLD: usize = 5;
+
 /// Why no host takes a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Misfit {
@@ -14,38 +17,34 @@ pub enum Misfit {
     NoCapacity(String),
 }
 
-/// Chooses a host for `spec` among `candidates`.
-pub fn choose(candidates: &[Candidate], spec: &DeviceSpec) -> Result<HostId, Misfit> {
-    if let Some(image) = &spec.image
-        && !candidates.is_empty()
-        && !candidates.iter().any(|candidate| allows(candidate, image))
-    {
-        return Err(Misfit::ImageNotAllowed(format!(
-            "image {image} is on no host's allow-list (`[runtime] image` and `allowed_images` of agent.toml)"
-        )));
-    }
+/// Chooses a host for `spec`: the first that takes it of `candidates`, the emptiest of which
+/// come first. No more of them are read than that.
+///
+/// # Errors
+/// Those of reading them.
+pub fn choose<E>(
+    candidates: impl IntoIterator<Item = Result<Candidate, E>>,
+    spec: &DeviceSpec,
+) -> Result<Result<HostId, Misfit>, E> {
     let mut refusals = Vec::new();
-    let best = candidates
-        .iter()
-        .filter(|candidate| match refusal(candidate, spec) {
-            None => true,
-            Some(why) => {
-                refusals.push(format!("{}: {why}", candidate.host_id));
-                false
-            }
-        })
-        .min_by(|left, right| {
-            let load = |candidate: &Candidate| (candidate.devices, candidate.memory_mb);
-            load(left).cmp(&load(right)).then_with(|| left.host_id.cmp(&right.host_id))
-        });
-    best.map(|candidate| candidate.host_id.clone()).ok_or_else(|| {
-        refusals.truncate(5);
-        Misfit::NoCapacity(if refusals.is_empty() {
-            "no such host is registered; start an agent, or correct hostId".to_owned()
-        } else {
-            format!("no host can take this device ({})", refusals.join("; "))
-        })
-    })
+    let mut allowed = false;
+    for candidate in candidates {
+        let candidate = candidate?;
+        let Some(why) = refusal(&candidate, spec) else { return Ok(Ok(candidate.host_id)) };
+        allowed |= spec.image.as_ref().is_none_or(|image| allows(&candidate, image));
+        if refusals.len() < REFUSALS_TOLD {
+            refusals.push(format!("{}: {why}", candidate.host_id));
+        }
+    }
+    Ok(Err(match &spec.image {
+        _ if refusals.is_empty() => {
+            Misfit::NoCapacity("no such host is registered; start an agent, or correct hostId".to_owned())
+        }
+        Some(image) if !allowed => Misfit::ImageNotAllowed(format!(
+            "image {image} is on no host's allow-list (`[runtime] image` and `allowed_images` of agent.toml)"
+        )),
+        _ => Misfit::NoCapacity(format!("no host can take this device ({})", refusals.join("; "))),
+    }))
 }
 
 fn allows(candidate: &Candidate, image: &str) -> bool {
@@ -100,14 +99,24 @@ mod tests {
         }
     }
 
+    fn chosen(hosts: &[Candidate], spec: &DeviceSpec) -> Result<HostId, Misfit> {
+        choose(hosts.iter().cloned().map(Ok::<_, std::convert::Infallible>), spec).unwrap()
+    }
+
     #[test]
-    fn the_emptiest_host_with_room_is_chosen() {
-        let hosts = [candidate("a", 3, None), candidate("b", 1, Some(1)), candidate("c", 2, None)];
-        assert_eq!(choose(&hosts, &DeviceSpec::default()).unwrap().as_str(), "c");
+    fn the_first_host_with_room_is_chosen() {
+        let hosts = [candidate("b", 1, Some(1)), candidate("c", 2, None), candidate("a", 3, None)];
+        assert_eq!(chosen(&hosts, &DeviceSpec::default()).unwrap().as_str(), "c");
         let spec = DeviceSpec { cpu_cores: 8.0, ..DeviceSpec::default() };
-        assert!(matches!(choose(&hosts, &spec), Err(Misfit::NoCapacity(why)) if why.contains("has 4 cores")));
+        assert!(matches!(chosen(&hosts, &spec), Err(Misfit::NoCapacity(why)) if why.contains("has 4 cores")));
         let spec = DeviceSpec { image: Some("evil:1".into()), ..DeviceSpec::default() };
-        assert!(matches!(choose(&hosts, &spec), Err(Misfit::ImageNotAllowed(_))));
-        assert!(matches!(choose(&[], &spec), Err(Misfit::NoCapacity(_))));
+        assert!(matches!(chosen(&hosts, &spec), Err(Misfit::ImageNotAllowed(_))));
+        assert!(matches!(chosen(&[], &spec), Err(Misfit::NoCapacity(_))));
+    }
+
+    #[test]
+    fn no_more_hosts_are_read_than_needed() {
+        let hosts = [Ok(candidate("a", 0, None)), Err("the second one is read")];
+        assert_eq!(choose(hosts, &DeviceSpec::default()).unwrap().unwrap().as_str(), "a");
     }
 }

@@ -13,7 +13,7 @@ use phonefleet_controller::fleet::forget;
 use phonefleet_controller::order::{self, Accepted, NewDevice, OrderError, Verb};
 use phonefleet_controller::store::device::{DeviceRow, Filter};
 use phonefleet_controller::store::saga::SagaRow;
-use phonefleet_controller::store::{self, device as devices, host, quota, saga as sagas};
+use phonefleet_controller::store::{self, device as devices, host, quota, saga as sagas, totals};
 use phonefleet_link::memory::MemoryBroker;
 use phonefleet_protocol::host::Capacity;
 use phonefleet_protocol::id::{DeviceId, HostId, MachineId, SagaId, UserId};
@@ -302,6 +302,8 @@ impl Fleet {
         if usage != quota::Usage::default() {
             left.push(format!("controller: quota {usage:?}"));
         }
+        let totals = self.read(totals::wrong).await;
+        left.extend(totals.iter().map(|whose| format!("controller: totals of {whose} are not its sums")));
         let ports = self.read(|connection| devices::ports(connection, None)).await;
         left.extend(ports.iter().map(|port| format!("controller: port {port:?}")));
         let rows = |daemon: &Daemon, who: &str, what: &str, sql: &str| {

@@ -33,6 +33,15 @@ pub const USERS: u64 = 100;
 /// What was ordered must run by then.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// What is there before the first order.
+#[derive(Clone, Copy)]
+pub struct Before {
+    /// Devices that run.
+    pub devices: u64,
+    /// Devices that are gone, of which only the rows are left.
+    pub history: u64,
+}
+
 /// Bytes of an average completed creation.
 pub struct Size {
     /// Its row, and its entries in indexes.
@@ -103,12 +112,12 @@ fn device_row(number: u64, host_id: HostId, now: Timestamp) -> Result<DeviceRow>
     })
 }
 
-/// Hosts, and running devices spread over them, each with its quota.
-async fn populate(store: &Store, devices: u64) -> Result<()> {
+/// Hosts, and devices spread over them, each that runs with its quota.
+async fn populate(store: &Store, Before { devices, history }: Before) -> Result<()> {
     let now = SystemClock.now();
     let machines =
         (0..HOSTS).map(|number| Ok(host_row(host_id(number)?, now))).collect::<Result<Vec<_>>>()?;
-    let phones = (0..devices)
+    let phones = (0..devices + history)
         .map(|number| device_row(number, host_id(number % HOSTS)?, now))
         .collect::<Result<Vec<_>>>()?;
     let policy = Policy { default_max_devices: devices };
@@ -116,8 +125,14 @@ async fn populate(store: &Store, devices: u64) -> Result<()> {
         .write(move |tx| {
             machines.iter().try_for_each(|machine| hosts::upsert(tx, machine))?;
             let mut refused = 0_u64;
-            for phone in &phones {
+            for (number, phone) in (0..).zip(&phones) {
                 devices::insert(tx, phone)?;
+                if number >= devices {
+                    let (status, phase) = (Status::Deleted, Some(Phase::Absent));
+                    let gone = DeviceRow { status, phase, deleted_at: Some(now), ..phone.clone() };
+                    devices::update(tx, &gone, now)?;
+                    continue;
+                }
                 let reserved =
                     policy.reserve_device(tx, phone.device_id, &phone.user_id, &phone.spec, now)?;
                 refused += u64::from(reserved.is_err());
@@ -130,13 +145,13 @@ async fn populate(store: &Store, devices: u64) -> Result<()> {
 }
 
 impl Fleet {
-    /// Starts one in a directory, with so many devices.
-    pub async fn start(directory: &Path, devices: u64) -> Result<Self> {
+    /// Starts one in a directory, with what was there before.
+    pub async fn start(directory: &Path, before: Before) -> Result<Self> {
         let metrics = Arc::new(Metrics::default());
         let observer = Arc::clone(&metrics);
         let signals = Signals::new(Arc::new(move |notice| observer.on_notice(notice)));
         let store = store::open(&directory.join("controller.db"), Mode::Threaded, signals.on_commit())?;
-        populate(&store, devices).await?;
+        populate(&store, before).await?;
         let broker = MemoryBroker::new();
         let up = Channel::Up.of_all();
         let (transport, incoming) = broker.connect("controller", &[&up], None);

@@ -265,8 +265,9 @@ pub fn insert(connection: &Connection, device: &DeviceRow) -> Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO device(device_id, name, user_id, host_id, status, spec, labels, cpu_cores, memory_mb,
-                generation, attempt, wish, boot_count, data_epoch, command_dirty, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, ?15)",
+                generation, attempt, wish, boot_count, data_epoch, command_dirty, saga_id,
+                created_at, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, ?16, ?16)",
         )?
         .execute(params![
             device.device_id.to_string(),
@@ -283,6 +284,7 @@ pub fn insert(connection: &Connection, device: &DeviceRow) -> Result<()> {
             device.wish.name(),
             device.boot_count,
             device.data_epoch,
+            device.saga_id.as_ref().map(SagaId::as_str),
             device.created_at.0
         ])
         .map(|_| ())

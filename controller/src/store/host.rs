@@ -1,6 +1,6 @@
 //! Hosts as rows.
 
-use super::{Result, json, unreadable};
+use super::{Result, cpu_cores, json, unreadable};
 use phonefleet_protocol::facts::DeviceFacts;
 use phonefleet_protocol::host::{Heartbeat, HostReport};
 use phonefleet_protocol::id::{DeviceId, HostId};
@@ -176,29 +176,39 @@ pub struct Candidate {
     pub open: bool,
 }
 
-/// Every registered host with its load, or the one named.
-pub fn candidates(connection: &Connection, only: Option<&HostId>) -> Result<Vec<Candidate>> {
-    connection
-        .prepare_cached(
-            "SELECT h.host_id, h.report, count(d.device_id), coalesce(sum(d.cpu_cores), 0.0),
-                coalesce(sum(d.memory_mb), 0),
-                h.online = 1 AND h.cordoned = 0 AND h.conflict_with IS NULL AND h.forgotten_at IS NULL
-             FROM host h LEFT JOIN device d ON d.host_id = h.host_id AND d.deleted_at IS NULL
-             WHERE ?1 IS NULL OR h.host_id = ?1
-             GROUP BY h.host_id",
-        )?
-        .query_map([only.map(HostId::as_str)], |row| {
-            let report: String = row.get(1)?;
-            Ok(Candidate {
-                host_id: row.get::<_, String>(0)?.parse().map_err(unreadable)?,
-                report: serde_json::from_str(&report).map_err(unreadable)?,
-                devices: row.get(2)?,
-                cpu_cores: row.get(3)?,
-                memory_mb: row.get::<_, i64>(4)? as u64,
-                open: row.get(5)?,
-            })
-        })?
-        .collect()
+/// Gives `choose` every registered host with its load, the emptiest first, or the one named.
+/// They are read one by one: mostly the first one is chosen.
+pub fn candidates<T>(
+    connection: &Connection,
+    only: Option<&HostId>,
+    choose: impl FnOnce(&mut dyn Iterator<Item = Result<Candidate>>) -> T,
+) -> Result<T> {
+    let mut statement = connection.prepare_cached(match only {
+        // CROSS: in this order, which is that of an index.
+        None => concat!(
+            "SELECT h.host_id, h.report, l.devices, l.nano_cpus, l.memory_mb, h.online = 1 AND h.cordoned = 0 ",
+            "AND h.conflict_with IS NULL AND h.forgotten_at IS NULL ",
+            "FROM host_load l CROSS JOIN host h ON h.host_id = l.host_id WHERE ?1 IS NULL ",
+            "ORDER BY l.devices, l.memory_mb, l.host_id"
+        ),
+        Some(_) => concat!(
+            "SELECT h.host_id, h.report, l.devices, l.nano_cpus, l.memory_mb, h.online = 1 AND h.cordoned = 0 ",
+            "AND h.conflict_with IS NULL AND h.forgotten_at IS NULL ",
+            "FROM host h JOIN host_load l ON l.host_id = h.host_id WHERE h.host_id = ?1"
+        ),
+    })?;
+    let mut candidates = statement.query_map([only.map(HostId::as_str)], |row| {
+        let report: String = row.get(1)?;
+        Ok(Candidate {
+            host_id: row.get::<_, String>(0)?.parse().map_err(unreadable)?,
+            report: serde_json::from_str(&report).map_err(unreadable)?,
+            devices: row.get(2)?,
+            cpu_cores: cpu_cores(row.get(3)?),
+            memory_mb: row.get::<_, i64>(4)? as u64,
+            open: row.get(5)?,
+        })
+    })?;
+    Ok(choose(&mut candidates))
 }
 
 /// Keeps the facts of a device that only its host knows.
@@ -269,12 +279,15 @@ pub struct Load {
 
 /// The load of one host.
 pub fn load(connection: &Connection, host: &HostId) -> Result<Load> {
-    connection
-        .prepare_cached(
-            "SELECT count(*), coalesce(sum(cpu_cores), 0.0), coalesce(sum(memory_mb), 0) FROM device
-             WHERE host_id = ?1 AND deleted_at IS NULL",
-        )?
+    let load = connection
+        .prepare_cached("SELECT devices, nano_cpus, memory_mb FROM host_load WHERE host_id = ?1")?
         .query_row([host.as_str()], |row| {
-            Ok(Load { devices: row.get(0)?, cpu_cores: row.get(1)?, memory_mb: row.get::<_, i64>(2)? as u64 })
+            Ok(Load {
+                devices: row.get(0)?,
+                cpu_cores: cpu_cores(row.get(1)?),
+                memory_mb: row.get::<_, i64>(2)? as u64,
+            })
         })
+        .optional()?;
+    Ok(load.unwrap_or_default())
 }

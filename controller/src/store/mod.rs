@@ -10,6 +10,7 @@ pub mod overview;
 pub mod quota;
 pub mod recording;
 pub mod saga;
+pub mod totals;
 
 use phonefleet_protocol::id::{HostId, SagaId};
 use phonefleet_store::migration::Schema;
@@ -50,6 +51,11 @@ pub const SCHEMA: Schema = Schema {
             number: 6,
             name: "0006_question",
             sql: include_str!("../../../migrations/controller/0006_question.sql"),
+        },
+        Migration {
+            number: 7,
+            name: "0007_totals",
+            sql: include_str!("../../../migrations/controller/0007_totals.sql"),
         },
     ],
 };
@@ -134,4 +140,9 @@ pub(crate) fn unreadable(
 /// JSON of a value that always can be written.
 pub(crate) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(unreadable)
+}
+
+/// Processors of a total, which counts billionths.
+pub(crate) fn cpu_cores(nano_cpus: i64) -> f64 {
+    nano_cpus as f64 / 1e9
 }

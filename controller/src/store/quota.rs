@@ -1,6 +1,6 @@
 //! Limits and reservations as rows. The limits are tested in the statement that inserts.
 
-use super::Result;
+use super::{Result, cpu_cores};
 use phonefleet_protocol::id::{DeviceId, UserId};
 use phonefleet_protocol::mutant::{Mutant, planted};
 use phonefleet_protocol::time::Timestamp;
@@ -134,19 +134,19 @@ pub fn set_limits(connection: &Connection, user: &UserId, limits: &Limits, now: 
 pub fn usage(connection: &Connection, user: &UserId) -> Result<Usage> {
     connection
         .prepare_cached(
-            "SELECT coalesce(sum(kind = 'device'), 0), coalesce(sum(kind = 'running'), 0),
-                coalesce(sum(cpu_cores), 0.0), coalesce(sum(memory_mb), 0), coalesce(sum(storage_mb), 0)
-             FROM quota_reservation WHERE user_id = ?1",
+            "SELECT devices, running, nano_cpus, memory_mb, storage_mb FROM quota_usage WHERE user_id = ?1",
         )?
         .query_row([user.as_str()], |row| {
             Ok(Usage {
                 devices: row.get::<_, i64>(0)? as u64,
                 concurrent_devices: row.get::<_, i64>(1)? as u64,
-                cpu_cores: row.get(2)?,
+                cpu_cores: cpu_cores(row.get(2)?),
                 memory_mb: row.get::<_, i64>(3)? as u64,
                 storage_mb: row.get::<_, i64>(4)? as u64,
             })
         })
+        .optional()
+        .map(Option::unwrap_or_default)
 }
 
 /// Inserts a reservation if all limits still hold with it. `true` also when the owner has
@@ -171,13 +171,13 @@ pub fn reserve(
         .prepare_cached(
             "INSERT INTO quota_reservation(owner, kind, user_id, cpu_cores, memory_mb, storage_mb, state, created_at)
              SELECT ?1, ?2, ?3, ?4, ?5, ?6, 'RESERVED', ?7
+             FROM (SELECT 1) LEFT JOIN quota_usage u ON u.user_id = ?3
              WHERE NOT EXISTS (SELECT 1 FROM quota_reservation WHERE owner = ?1 AND kind = ?2)
-               AND (SELECT
-                    (?8 IS NULL OR coalesce(sum(kind = ?2), 0) + 1 <= ?8)
-                    AND (?9 IS NULL OR coalesce(sum(cpu_cores), 0.0) + ?4 <= ?9 + 1e-9)
-                    AND (?10 IS NULL OR coalesce(sum(memory_mb), 0) + ?5 <= ?10)
-                    AND (?11 IS NULL OR coalesce(sum(storage_mb), 0) + ?6 <= ?11)
-                    FROM quota_reservation WHERE user_id = ?3)",
+                AND (?8 IS NULL OR coalesce(iif(?2 = 'device', u.devices, u.running), 0) + 1 <= ?8)
+                AND (?9 IS NULL OR coalesce(u.nano_cpus, 0) + CAST(round(?4 * 1e9) AS INTEGER)
+                    <= CAST(round(?9 * 1e9) AS INTEGER))
+                AND (?10 IS NULL OR coalesce(u.memory_mb, 0) + ?5 <= ?10)
+                AND (?11 IS NULL OR coalesce(u.storage_mb, 0) + ?6 <= ?11)",
         )?
         .execute(params![
             owner.to_string(),

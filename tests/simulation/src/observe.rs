@@ -43,6 +43,8 @@ pub struct ControllerSide {
     pub logs: BTreeMap<String, Position>,
     /// Items that were refused, with the reason.
     pub dead_letters: Vec<String>,
+    /// Hosts and users whose kept totals are not what their rows add up to.
+    pub wrong_totals: Vec<String>,
 }
 
 /// A place in a log: epoch, number, chain.
@@ -272,6 +274,7 @@ fn controller(connection: &Connection) -> rusqlite::Result<ControllerSide> {
         cursors: cursors(connection)?,
         logs: log_ends(connection, "command_outbox")?,
         dead_letters: all(connection, DEAD_LETTERS, |row| row.get(0))?,
+        wrong_totals: phonefleet_controller::store::totals::wrong(connection)?,
     })
 }
 

@@ -22,6 +22,8 @@ pub fn check(seen: &Observation) -> Vec<String> {
         found.extend(explained(host, seen));
     }
     found.extend(quota(seen));
+    let totals = seen.controller.wrong_totals.iter();
+    found.extend(totals.map(|whose| format!("totals of {whose} are not what the rows add up to")));
     found.extend(recordings(seen));
     found.into_iter().map(|words| format!("agreement: {words}")).collect()
 }
