@@ -12,7 +12,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -29,12 +29,18 @@ struct Served {
 
 impl Served {
     fn start(properties: &[(&str, &str)]) -> Self {
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_phonesim")), properties)
+    }
+
+    fn start_program(program: &Path, properties: &[(&str, &str)]) -> Self {
         let phone = Phone::with_screen(properties);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let path = format!("{}:/bin:/usr/bin", applets(&phone).display());
-        let adbd = phone
-            .command(&["adbd"])
+        let adbd = Command::new(program)
+            .arg("--root")
+            .arg(phone.path(""))
+            .arg("adbd")
             .env("PATH", path)
             .env("PHONESIM_ROOT", phone.path(""))
             .stdin(Stdio::from(OwnedFd::from(listener)))
@@ -164,6 +170,17 @@ fn commands_have_their_output_errors_input_and_status() {
         assert!(!adb.run(&[refused]).status.success(), "{refused}");
     }
     assert_eq!(adb.state(), "device");
+}
+
+#[test]
+fn shells_open_though_an_upgrade_has_replaced_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("phonesim");
+    fs::copy(env!("CARGO_BIN_EXE_phonesim"), &program).unwrap();
+    let served = Served::start_program(&program, &[]);
+    fs::remove_file(&program).unwrap();
+    let Some(adb) = Adb::connected(served.address) else { return };
+    assert_eq!(adb.shell("echo out"), (0, "out".into(), String::new()));
 }
 
 #[test]

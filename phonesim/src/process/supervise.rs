@@ -45,8 +45,8 @@ enum SuperviseError {
     Files { what: String, source: io::Error },
     #[error(
         "refused this machine lets no namespaces be made ({0}): run the agent as root with \
-         CAP_SYS_ADMIN, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, \
-         user.max_user_namespaces)"
+         CAP_SYS_ADMIN (systemd: drop-in process.conf), or allow user namespaces \
+         (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces)"
     )]
     Namespaces(Errno),
     #[error("refused {0}")]

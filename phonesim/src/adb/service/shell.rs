@@ -139,7 +139,7 @@ impl Sender {
 }
 
 fn with_pipes(channel: &Channel, sender: &Sender, request: &Request) -> io::Result<()> {
-    let mut command = command(request, session_leader::NO_TERMINAL)?;
+    let mut command = command(request, session_leader::NO_TERMINAL);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let running = Running::watch(child, channel, HangUp::Shell)?;
@@ -164,7 +164,7 @@ fn with_pipes(channel: &Channel, sender: &Sender, request: &Request) -> io::Resu
 
 fn with_terminal(channel: &Channel, sender: &Sender, request: &Request, raw: bool) -> io::Result<()> {
     let Terminal { master, slave } = Terminal::open(raw)?;
-    let mut command = command(request, session_leader::TERMINAL)?;
+    let mut command = command(request, session_leader::TERMINAL);
     command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
     let child = command.spawn()?;
     // With it go the last copies of the slave on this side: the command's end is then seen.
@@ -178,9 +178,13 @@ fn with_terminal(channel: &Channel, sender: &Sender, request: &Request, raw: boo
     Ok(())
 }
 
+/// This very program, also where an upgrade has put another one in its place meanwhile: the
+/// name that it was started by may lead nowhere then.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// The command line of a request, in a session of its own.
-fn command(request: &Request, terminal: &str) -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+fn command(request: &Request, terminal: &str) -> Command {
+    let mut command = Command::new(THIS_PROGRAM);
     // By name: in the phone this program is called /init.
     command.arg0(session_leader::NAME).args([terminal, SHELL]);
     if request.command.is_empty() {
@@ -192,7 +196,7 @@ fn command(request: &Request, terminal: &str) -> io::Result<Command> {
         command.env("TERM", kind);
     }
     command.envs([("HOME", "/data"), ("TMPDIR", "/data/local/tmp"), ("USER", "root"), ("SHELL", SHELL)]);
-    Ok(command)
+    command
 }
 
 /// Both ends of a new terminal. Neither may pass to a command that another thread starts.
