@@ -48,6 +48,8 @@ use tracing_subscriber::EnvFilter;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Pause before something that is missing is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How long the first words to the controller wait for the engine's version.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// Pause between two looks at what the engine is.
 const ENGINE_LOOK: Duration = Duration::from_secs(60);
 /// From the request to end to the end, at most.
@@ -219,7 +221,11 @@ async fn serve(
         recording: config.recording_settings(),
     };
     let key = Arc::new(Key::of(&store.store).await.context("[content]")?);
-    let report = config.report(resources.cpu_cores(), resources.memory_mb(), &key);
+    let mut report = config.report(resources.cpu_cores(), resources.memory_mb(), &key);
+    // In the first hello, if it answers soon: what comes later is told by the next connection's.
+    if let Ok(Ok(info)) = tokio::time::timeout(FIRST_LOOK, engine.info()).await {
+        report.engine_version = info.version;
+    }
     let content = Content {
         store: store.store.clone(),
         videos: Arc::clone(&videos),

@@ -89,6 +89,8 @@ fn the_main_job_without_an_engine() {
     assert!(world.host().adb_ports.contains(&phone.port), "{phone:?}");
     let told = world.host().local_api.call("GET", "/status", None).text();
     assert!(told.contains("phonesim"), "the version of the engine: {told}");
+    let host = world.api.get(&format!("/hosts/{}", world.host().id));
+    assert!(text(&host["engineVersion"]).starts_with("phonesim "), "{host}");
 
     // What a user does with a real adb.
     assert_eq!(world.getprop(&phone, "sys.boot_completed"), "1");
