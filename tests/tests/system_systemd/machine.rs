@@ -23,14 +23,48 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 static TURN: Mutex<()> = Mutex::new(());
 const IMAGE: &str = "phonefleet/systemd-host:test";
 
-/// What differs here from the configuration that is installed.
-const AGENT_ENV: &str = "PHONEFLEET_AGENT__HOST_ID=host-1\n\
-    PHONEFLEET_AGENT__RUNTIME__IMAGE=phonefleet/phonesim:dev\n\
-    PHONEFLEET_AGENT__RUNTIME__PRIVILEGE=none\n";
+/// What phones are on a machine, and what differs there from the configuration that is installed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Phones {
+    Containers,
+    Processes,
+}
+
+impl Phones {
+    const fn agent_env(self) -> &'static str {
+        match self {
+            Self::Containers => {
+                "PHONEFLEET_AGENT__HOST_ID=host-1\n\
+                 PHONEFLEET_AGENT__RUNTIME__IMAGE=phonefleet/phonesim:dev\n\
+                 PHONEFLEET_AGENT__RUNTIME__PRIVILEGE=none\n"
+            }
+            Self::Processes => "PHONEFLEET_AGENT__HOST_ID=host-1\n",
+        }
+    }
+
+    /// One a line: device, state, first process, start.
+    const fn list(self) -> &'static str {
+        match self {
+            Self::Containers => {
+                "ids=$(docker ps -aq --filter label=phonefleet.host=host-1); [ -z \"$ids\" ] || docker inspect -f \
+                 '{{index .Config.Labels \"phonefleet.device\"}} {{.State.Status}} {{.State.Pid}} {{.State.StartedAt}}' \
+                 $ids | sort"
+            }
+            Self::Processes => {
+                "cd /var/lib/phonefleet/processes 2>/dev/null || exit 0\n\
+                 for phone in phonefleet-*; do [ -e \"$phone\" ] || continue\n\
+                 pid='' since=''; [ ! -e $phone/init ] || read -r pid since <$phone/init\n\
+                 state=exited; [ \"$(cut -d ' ' -f 22 /proc/$pid/stat 2>/dev/null)\" != \"$since\" ] || state=running\n\
+                 echo ${phone#phonefleet-} $state $pid $since; done"
+            }
+        }
+    }
+}
 
 /// The machine; gone with this value.
 pub struct Machine {
     name: String,
+    phones: Phones,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -55,6 +89,22 @@ impl Machine {
     /// Boots one, with everything installed and nothing started. `None`, and a line that says
     /// so, where `make test-systemd` did not prepare it.
     pub fn boot(name: &str) -> Option<Self> {
+        let machine = Self::boot_bare(name, Phones::Containers)?;
+        machine.install();
+        machine.shell("/phonesim/image/build --import /phonesim.tar");
+        Some(machine)
+    }
+
+    /// As `boot`, on a machine without a container engine.
+    pub fn boot_without_engine(name: &str) -> Option<Self> {
+        let machine = Self::boot_bare(name, Phones::Processes)?;
+        machine.systemctl("mask --now docker.service docker.socket containerd.service");
+        let told = machine.shell("/repository/systemd/install --processes /programs");
+        assert!(told.starts_with("Installed."), "{told}");
+        Some(machine)
+    }
+
+    fn boot_bare(name: &str, phones: Phones) -> Option<Self> {
         let given = |variable| std::env::var(variable).ok();
         let (Some(_), Some(root), Some(phonesim)) = (
             given("PHONEFLEET_TEST_ENVIRONMENT"),
@@ -65,15 +115,13 @@ impl Machine {
             return None;
         };
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let machine = Self { name: format!("machine-{name}"), _turn: turn };
+        let machine = Self { name: format!("machine-{name}"), phones, _turn: turn };
         if run(["docker", "image", "inspect", IMAGE]).is_err() {
             run(["docker", "import", "-c", "ENV container=docker", &root, IMAGE]).expect("the image");
         }
         machine.create(&phonesim);
         run(["docker", "start", &machine.name]).expect("the machine boots");
         machine.wait_for_boot();
-        machine.install();
-        machine.shell("/phonesim/image/build --import /phonesim.tar");
         Some(machine)
     }
 
@@ -90,6 +138,7 @@ impl Machine {
             program(AGENT),
             program(CONTROLLER),
             program("phonefleet"),
+            program("phonesim"),
             format!("{phonesim}:/phonesim.tar:ro"),
             format!("{}/phonesim/image:/phonesim/image:ro", repository.display()),
             format!("{}/systemd:/repository/systemd:ro", repository.display()),
@@ -114,7 +163,7 @@ impl Machine {
             std::fs::create_dir_all(path.parent().expect("below etc")).expect("a folder");
             std::fs::write(path, text).expect("a file");
         };
-        write("phonefleet/agent.env", AGENT_ENV);
+        write("phonefleet/agent.env", self.phones.agent_env());
         let shorter = format!("[Service]\nWatchdogSec={}\n", WATCHDOG.as_secs());
         for name in [AGENT, CONTROLLER] {
             write(&format!("systemd/system/{name}.service.d/test.conf"), &shorter);
@@ -225,13 +274,9 @@ impl Machine {
         found.unwrap_or_else(|last| panic!("{path} is not {status}: {last}\n{}", self.journal()))
     }
 
-    /// Every container of the host: device, state, first process, start.
+    /// Every phone of the host: device, state, first process, start.
     pub fn phones(&self) -> String {
-        self.shell(
-            "ids=$(docker ps -aq --filter label=phonefleet.host=host-1); [ -z \"$ids\" ] || docker inspect -f \
-             '{{index .Config.Labels \"phonefleet.device\"}} {{.State.Status}} {{.State.Pid}} {{.State.StartedAt}}' \
-             $ids | sort",
-        )
+        self.shell(self.phones.list())
     }
 
     /// Every adb server of the agent: process and start time.

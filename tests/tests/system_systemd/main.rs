@@ -4,6 +4,7 @@
 //! `make test-systemd` prepares the machine (tests/environment/systemd-host) and runs this.
 
 mod machine;
+mod processes;
 
 use machine::{AGENT, CONTROLLER, Machine, PATIENCE, Unit, WATCHDOG, Wedged};
 use phonefleet_tests::real::world::text;
@@ -37,20 +38,25 @@ fn untouched(machine: &Machine) -> (String, String) {
     (machine.phones(), machine.adb_servers())
 }
 
-#[test]
-fn ready_is_ready_and_what_is_missing_is_told_and_waited_for() {
-    let Some(machine) = Machine::boot("ready") else { return };
+/// Systemd has nothing to complain of, and finds the sandboxes tight enough (0 is best, 10 worst).
+fn assert_sound(machine: &Machine, units: &[(&str, f64)]) {
     let complaints = machine.shell(
         "systemd-analyze verify /etc/systemd/system/phonefleet-agent.service \
          /etc/systemd/system/phonefleet-controller.service 2>&1",
     );
     assert_eq!(complaints, "", "systemd-analyze verify");
-    for (unit, most) in [(AGENT, 3.0), (CONTROLLER, 1.5)] {
+    for (unit, most) in units {
         let score = machine.shell(&format!("systemd-analyze security --no-pager {unit} | tail -n 1"));
         println!("{score}");
         let score = score.split_once(": ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<f64>().ok());
-        assert!(score.is_some_and(|score| score <= most), "{unit}: {score:?}");
+        assert!(score.is_some_and(|score| score <= *most), "{unit}: {score:?}");
     }
+}
+
+#[test]
+fn ready_is_ready_and_what_is_missing_is_told_and_waited_for() {
+    let Some(machine) = Machine::boot("ready") else { return };
+    assert_sound(&machine, &[(AGENT, 3.0), (CONTROLLER, 1.5)]);
 
     // Somebody else has the database: the agent is not ready, and says why not.
     machine.shell(
