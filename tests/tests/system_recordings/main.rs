@@ -13,11 +13,13 @@
 //! | `notice` | how soon an end is known |
 //! | `crashes` | whoever is killed, every recording ends whole or with the true reason |
 //! | `cycles` | many starts and stops leave nothing behind |
+//! | `processes` | the same where phones are processes of the host |
 
 mod crashes;
 mod cycles;
 mod hung;
 mod life;
 mod notice;
+mod processes;
 mod replaced;
 mod scene;

@@ -3,6 +3,7 @@
 
 use crate::scene::*;
 use nix::sys::signal::Signal;
+use phonefleet_tests::real::World;
 use phonefleet_tests::real::program::signal;
 
 /// What is promised, in milliseconds.
@@ -12,19 +13,24 @@ const TRIES: usize = 4;
 
 #[test]
 fn every_end_is_noticed_within_a_second() {
-    let Some(world) = world() else { return };
+    if let Some(world) = world() {
+        within_a_second(&world);
+    }
+}
+
+pub fn within_a_second(world: &World) {
     for (way, cause) in [
         ("its time is over", "TIME_LIMIT"),
         ("its recorder dies", "PROCESS_ENDED"),
         ("its phone is stopped", "STOPPED"),
-        ("its container dies", "DEVICE_DIED"),
+        ("its phone dies", "DEVICE_DIED"),
     ] {
         let mut delays = Vec::new();
         while delays.len() < TRIES && delays.iter().all(|delay| *delay > PROMISED) {
             let phone =
                 world.phone(&format!("phone-{}-{}", cause.to_lowercase().replace('_', "-"), delays.len()));
-            let recording = record(&world, &phone, if cause == "TIME_LIMIT" { 3 } else { 170 });
-            recorded(&world, &phone, &recording, 5_000);
+            let recording = record(world, &phone, if cause == "TIME_LIMIT" { 3 } else { 170 });
+            recorded(world, &phone, &recording, 5_000);
             let struck = now();
             let mut stopping = None;
             match cause {
@@ -35,14 +41,11 @@ fn every_end_is_noticed_within_a_second() {
                     }
                 }
                 "STOPPED" => stopping = Some(world.verb(&phone.id, "stop")),
-                _ => {
-                    let kill = format!("/containers/phonefleet-{}/kill", phone.id);
-                    world.host().engine.must("POST", &kill, None);
-                }
+                _ => kill_phone(world, &phone),
             }
-            let view = over(&world, &recording, SOON);
+            let view = over(world, &recording, SOON);
             if cause == "STOPPED" {
-                assert_whole(&world, &phone, &view);
+                assert_whole(world, &phone, &view);
             } else {
                 assert_eq!(view["endCause"], cause, "{way}: {view}");
             }

@@ -19,13 +19,30 @@ pub fn world() -> Option<World> {
 }
 
 pub fn world_with(further: &str) -> Option<World> {
+    world_of(&HostOptions { further: further.to_owned(), ..HostOptions::default() })
+}
+
+/// Its phones are processes.
+pub fn world_of_processes() -> Option<World> {
+    world_of(&HostOptions { processes: true, ..HostOptions::default() })
+}
+
+fn world_of(host: &HostOptions) -> Option<World> {
     let mut world = World::without_hosts(&WorldOptions::default())?;
-    world.add_host(&HostOptions {
-        first_port: 26_000,
-        further: further.to_owned(),
-        ..HostOptions::default()
-    });
+    world.add_host(&HostOptions { first_port: 26_000, ..host.clone() });
     Some(world)
+}
+
+/// `kill -9` to a phone: the kernel takes everything in it along.
+pub fn kill_phone(world: &World, phone: &Phone) {
+    let host = world.host_of(phone);
+    if host.processes.is_none() {
+        host.engine.must("POST", &format!("/containers/phonefleet-{}/kill", phone.id), None);
+        return;
+    }
+    let own = host.containers().into_iter().find(|container| container.device == phone.id);
+    let init = own.and_then(|container| u32::try_from(container.pid).ok()).filter(|pid| *pid > 1);
+    signal(init.unwrap_or_else(|| panic!("{} does not run", phone.name)), Signal::SIGKILL);
 }
 
 /// Orders a recording that must be accepted.
