@@ -196,7 +196,10 @@ fn once_without_an_engine() {
     let child = stage.command(&["--once", "--phones", "1"]).env_remove("DOCKER_HOST").spawn();
     let (code, told) = Demo::of(child.expect("it starts")).ended();
     assert_eq!(code, Some(0), "{told}");
-    has(&told, &["Engine: none, phones are processes of this machine (there is no /var/run/docker.sock"]);
+    has(
+        &told,
+        &["Engine: none, phones are processes of this machine", "because there is no /var/run/docker.sock"],
+    );
     shown(&stage, &told);
     stage.is_clean();
 }
@@ -256,7 +259,7 @@ fn interrupted_anywhere_it_leaves_nothing() {
         signal(demo.child.id(), how);
         let (code, told) = demo.ended();
         assert_eq!(code, Some(1), "after {part:?}: {told}");
-        has(&told, &[": everything is taken down", "nothing is left", "before everything was shown"]);
+        has(&told, &["Everything is taken down", "nothing is left", "before everything was shown"]);
         stage.is_clean();
     }
 }
@@ -279,11 +282,11 @@ fn it_stays_and_starts_again_what_is_killed_until_it_is_told_to_end() {
     stage.is_clean();
 }
 
-/// Kills a demo that stays, and everything but what outlives it is gone.
-fn killed(stage: &Stage, mut demo: Demo) {
+/// Kills a demo that stays, and everything but what outlives it is gone. Returns what it told.
+fn killed(stage: &Stage, mut demo: Demo) -> String {
     demo.until_told("Ctrl-C ends it");
     signal(demo.child.id(), Signal::SIGKILL);
-    let _ = demo.ended();
+    let (_, told) = demo.ended();
     let text = stage.path("tmp").to_string_lossy().into_owned();
     until("its daemons are gone", Duration::from_secs(10), || {
         let daemons = ["mosquitto", "phonefleet-agent", "phonefleet-controller", "dockerd"];
@@ -293,6 +296,7 @@ fn killed(stage: &Stage, mut demo: Demo) {
             .collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
+    told
 }
 
 #[test]
@@ -374,7 +378,7 @@ fn with_an_engine_of_its_own_it_leaves_nothing_and_the_next_one_what_a_killed_on
     std::fs::write(&script, format!("#!/bin/sh\nexec {build} --import \"$PHONEFLEET_TEST_ROOTFS\"\n"))
         .expect("a script");
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("a script");
-    killed(&stage, network.start(&stage, &["--phones", "1"]));
+    let first = killed(&stage, network.start(&stage, &["--phones", "1"]));
     assert!(network.links().contains("docker0"), "the bridge stays: {}", network.links());
     let (code, told) = network.start(&stage, &["--once", "--phones", "1"]).ended();
     assert_eq!(code, Some(0), "{told}");
@@ -383,8 +387,32 @@ fn with_an_engine_of_its_own_it_leaves_nothing_and_the_next_one_what_a_killed_on
     shown(&stage, &told);
     assert!(!network.links().contains("docker0"), "{}", network.links());
     stage.is_clean();
-    let groups = Command::new("find").args(["/sys/fs/cgroup", "-name", "phonefleet-demo-*"]).output();
-    assert!(groups.expect("find").stdout.is_empty(), "control groups are left");
+    // Control groups are the whole machine's: only those of these two count.
+    for told in [first, told] {
+        let place =
+            told.split_whitespace().find(|word| word.contains("/phonefleet-demo-")).expect("its folder");
+        let name = Path::new(place).file_name().expect("a name");
+        let groups = Command::new("find").args(["/sys/fs/cgroup", "-name"]).arg(name).output();
+        assert!(groups.expect("find").stdout.is_empty(), "control groups of {name:?} are left");
+    }
+}
+
+/// As in a container where control groups are out of sight.
+#[test]
+fn where_an_engine_does_not_start_phones_are_processes() {
+    let Some(stage) = Stage::new() else { return };
+    let network = Network::new("bare");
+    let within = format!("--net=/run/netns/{}", network.0);
+    let hidden = "umount --recursive --lazy /sys/fs/cgroup && exec \"$0\" \"$@\"";
+    let outer = ["nsenter", &within, "unshare", "--mount", "sh", "-c", hidden];
+    let (code, told) = stage.start_within(&outer, &["--once", "--phones", "1"]).ended();
+    assert_eq!(code, Some(0), "{told}");
+    has(&told, &["Engine: none, phones are", "because one of the demo's own does not start: "]);
+    // What it was only tried with is not counted in the end, nor are numbers of processes its own.
+    assert!(!told.contains("processes of the engine"), "{told}");
+    shown(&stage, &told);
+    assert!(!network.links().contains("docker0"), "{}", network.links());
+    stage.is_clean();
 }
 
 #[test]

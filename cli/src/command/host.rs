@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::follow::{self, Watch};
 use crate::models::Host;
 use crate::output::Shown;
-use crate::output::page::{Cell, Page, Style};
+use crate::output::page::{Cell, Page, Style, cores};
 use crate::output::time::age;
 use crate::session::Session;
 use clap::{Args, Subcommand};
@@ -142,7 +142,7 @@ fn table(hosts: &[Host], now: Timestamp) -> Page {
                 host.id.as_str().into(),
                 status(host),
                 of(host.devices, host.capacity.max_devices).into(),
-                of(host.allocated.cpu_cores, host.capacity.cpu_cores).into(),
+                of(cores(host.allocated.cpu_cores), host.capacity.cpu_cores).into(),
                 of(host.allocated.memory_mb, host.capacity.memory_mb).into(),
                 Cell::or_dash(heartbeat.map(|heartbeat| format!("{:.0}%", heartbeat.cpu_percent))),
                 Cell::or_dash(heartbeat.map(|heartbeat| format!("{} MB", heartbeat.disk_free_mb))),
@@ -166,12 +166,12 @@ fn fields(host: &Host, now: Timestamp) -> Page {
         ("that is", meaning.into()),
         ("heard", when(host.last_seen_at)),
         ("devices", at_most(host.devices, host.capacity.max_devices, "").into()),
-        ("cores ordered", at_most(host.allocated.cpu_cores, host.capacity.cpu_cores, "").into()),
+        ("cores ordered", at_most(cores(host.allocated.cpu_cores), host.capacity.cpu_cores, "").into()),
         ("memory ordered", at_most(host.allocated.memory_mb, host.capacity.memory_mb, " MB").into()),
         ("machine", format!("{} cores, {} MB", host.machine_cpu_cores, host.machine_memory_mb).into()),
         ("address", host.address.as_str().into()),
         ("image", host.image.as_str().into()),
-        ("runtime", format!("{} {}", host.runtime, host.engine_version).into()),
+        ("runtime", format!("{} {}", host.runtime, host.engine_version).trim_end().into()),
         ("agent", host.software.as_str().into()),
     ];
     if let Some(beat) = &host.last_heartbeat {
@@ -221,7 +221,7 @@ mod tests {
         let host: Host = serde_json::from_value(json!({
             "id": "host-1", "status": "ONLINE", "cordoned": true, "devices": 3, "runtime": "docker",
             "capacity": {"maxDevices": 10, "cpuCores": null, "memoryMB": 65536}, "address": "127.0.0.1",
-            "allocated": {"cpuCores": 6.0, "memoryMB": 12288}, "software": "phonefleet-agent/0.1.0",
+            "allocated": {"cpuCores": 6.000_000_000_000_001, "memoryMB": 12288}, "software": "phonefleet-agent/0.1.0",
             "lastSeenAt": "2025-11-21T11:00:55Z", "strays": [{"deviceId": "0199", "phase": "parked"}],
             "lastHeartbeat": {"cpuPercent": 12.4, "memoryUsedMB": 1, "diskFreeMB": 5000, "phonesRunning": 3},
         }))

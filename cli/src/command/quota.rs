@@ -5,7 +5,7 @@ use crate::client::call::Call;
 use crate::failure::Failure;
 use crate::follow::{self, Watch};
 use crate::output::Shown;
-use crate::output::page::{Cell, Page};
+use crate::output::page::{Cell, Page, cores};
 use crate::session::Session;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
@@ -191,7 +191,11 @@ fn usage(usage: &Value, limits: &Value) -> Page {
         .iter()
         .filter_map(|(limit, meaning, name)| {
             let used = usage.get((*name)?)?;
-            Some(vec![Cell::from(*meaning), used.to_string().into(), shown(&limits[limit])])
+            let used = match used.as_f64() {
+                Some(number) if used.is_f64() => cores(number).to_string(),
+                _ => used.to_string(),
+            };
+            Some(vec![Cell::from(*meaning), used.into(), shown(&limits[limit])])
         })
         .collect();
     page.add_table(&["WHAT", "TAKEN", "AT MOST"], rows, "nothing is taken");
@@ -205,7 +209,7 @@ mod tests {
 
     #[test]
     fn usage_stands_beside_its_limits() {
-        let taken = json!({"userId": "alice", "devices": 2, "concurrentDevices": 1, "cpuCores": 4.0, "memoryMB": 8192});
+        let taken = json!({"userId": "alice", "devices": 2, "concurrentDevices": 1, "cpuCores": 0.600_000_000_000_000_1, "memoryMB": 8192});
         let most =
             json!({"userId": "alice", "maxDevices": 5, "maxConcurrentDevices": null, "totalCpuCores": 8.0});
         assert_eq!(
@@ -214,7 +218,7 @@ mod tests {
              WHAT             TAKEN  AT MOST\n\
              devices          2      5\n\
              running devices  1      unlimited\n\
-             processors       4.0    8.0\n\
+             processors       0.6    8.0\n\
              memory, MB       8192   unlimited\n"
         );
         assert!(limits(&most).render(false).contains("devices          5\n"));

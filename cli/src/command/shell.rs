@@ -3,6 +3,7 @@
 
 use crate::arguments::Arguments;
 use crate::failure::Failure;
+use crate::output::note;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use std::io::Write;
@@ -46,5 +47,7 @@ pub fn man(arguments: &Man) -> Result<(), Failure> {
         std::fs::create_dir_all(folder)?;
         clap_mangen::generate_to(Arguments::command(), folder)
     };
-    write().map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", folder.display())))
+    write().map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", folder.display())))?;
+    note(&format!("written: man -l {}", folder.join("phonefleet.1").display()));
+    Ok(())
 }

@@ -33,12 +33,9 @@ impl Runtime {
         }
     }
 
-    /// What a phone runs in, as the head of a column.
-    pub const fn heading(&self) -> &'static str {
-        match self {
-            Self::Engine(_) => "CONTAINER",
-            Self::Processes(_) => "PROCESS",
-        }
+    /// Whether a phone is a container, beside being a process.
+    pub const fn has_containers(&self) -> bool {
+        matches!(self, Self::Engine(_))
     }
 }
 
@@ -67,20 +64,27 @@ pub async fn find(house: &mut House, voice: &mut Voice) -> Result<Runtime, Failu
         Some(obstacle) => why.push(obstacle),
         None => match own_engine::start(house, voice).await {
             Ok((engine, version)) => {
-                let why = why.join("; ");
-                voice.line(&format!(
-                    "Engine: Docker {version}, started by the demo in its own folder ({why})"
-                ));
+                voice.line(&format!("Engine: Docker {version}, started by the demo in its own folder"));
+                reasons(voice, &why);
                 return Ok(Runtime::Engine(engine));
             }
             Err(failure) => why.push(failure.to_string()),
         },
     }
-    let why = why.join("; ");
-    let phonesim = own_program("phonesim")
-        .map_err(|failure| Failure::Failed(format!("there is no container engine ({why}), and {failure}")))?;
-    voice.line(&format!("Engine: none, phones are processes of this machine ({why})"));
+    let phonesim = own_program("phonesim").map_err(|failure| {
+        let why = why.join("; ");
+        Failure::Failed(format!("there is no container engine ({why}), and {failure}"))
+    })?;
+    voice.line("Engine: none, phones are processes of this machine");
+    reasons(voice, &why);
     Ok(Runtime::Processes(phonesim))
+}
+
+/// Why it is not what it could have been.
+fn reasons(voice: &mut Voice, why: &[String]) {
+    for reason in why {
+        voice.line(&format!("  because {reason}"));
+    }
 }
 
 async fn named(given: &str, voice: &mut Voice) -> Result<Runtime, Failure> {

@@ -170,6 +170,12 @@ impl House {
         gone
     }
 
+    /// Ends an engine that did not start: phones are not its own.
+    pub async fn give_up_engine(&mut self) {
+        self.remove(Part::Engine).await;
+        self.own_engine = false;
+    }
+
     /// `kill -9` to a child, before everybody's eyes.
     pub async fn kill(&mut self, part: Part) {
         if let Some(child) = self.child(part) {

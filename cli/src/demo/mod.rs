@@ -105,7 +105,8 @@ async fn perform(demo: &Demo, global: &Global) -> Result<(), Failure> {
     };
     match &end {
         End::Shown => {}
-        End::Interrupted { by, .. } => voice.line(&format!("{by}: everything is taken down")),
+        // Below the ^C that a terminal shows.
+        End::Interrupted { by, .. } => voice.line(&format!("\n{by}")),
         End::Failed(failure) => {
             voice.line(&format!("It cannot go on: {failure}"));
             house.tell_last_words(&mut voice);

@@ -106,10 +106,13 @@ pub async fn start(house: &mut House, voice: &mut Voice) -> Result<(EngineSocket
         }
         let ended = house.child(Part::Engine).is_none_or(|child| child.ended().is_some());
         if ended || began.elapsed() > START {
-            let words = house.child(Part::Engine).map(|child| child.last_words(2)).unwrap_or_default();
-            house.remove(Part::Engine).await;
-            remove_traces(house.lodging.name(), true).await;
-            return Err(Failure::Failed(format!("an own one does not start: {}", words.replace('\n', " "))));
+            // Its warnings come first, and what it died of last.
+            let words = house.child(Part::Engine).map(|child| child.last_words(1)).unwrap_or_default();
+            house.give_up_engine().await;
+            if remove_traces(house.lodging.name(), true).await.is_empty() {
+                house.lodging.note(|record| record.own_engine_in = None)?;
+            }
+            return Err(Failure::Failed(format!("one of the demo's own does not start: {words}")));
         }
         sleep(Duration::from_millis(50)).await;
     }

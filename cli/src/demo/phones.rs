@@ -1,5 +1,6 @@
 //! Phones of the demo: ordered, followed until they run, shown.
 
+use super::engine::Runtime;
 use super::house::{House, USER};
 use super::image::Image;
 use super::voice::Voice;
@@ -78,8 +79,9 @@ pub async fn follow(house: &mut House, voice: &mut Voice, orders: &[Order]) -> R
                 continue;
             }
             let name = &order.name;
-            let told =
-                story.tell(|when, _, what| voice.line(&format!("  {name:<9} {when:>7}  {what}"))).await;
+            let told = story
+                .tell(|when, _, what| voice.hanging(&format!("  {name:<9} {when:>7}  {what}"), 21))
+                .await;
             let (saga, _) = told?;
             resting[index] = saga.rests();
             done[index] = saga.step_index as usize;
@@ -120,18 +122,25 @@ async fn look(house: &House, order: &Order) -> Result<Phone, Failure> {
 /// # Errors
 /// An engine that does not answer.
 pub async fn table(house: &House, phones: &[Phone]) -> Result<Page, Failure> {
+    let mut head = vec!["PHONE", "STATUS", "ADB", "PID"];
+    let has_containers = house.runtime.as_ref().is_some_and(Runtime::has_containers);
+    if has_containers {
+        head.push("CONTAINER");
+    }
     let mut rows = Vec::new();
     for phone in phones {
         let pid = house.process_of(phone).await?.map(|running| running.pid);
-        let short: String = phone.container.chars().take(30).collect();
-        rows.push(vec![
+        let mut row = vec![
             Cell::from(phone.name.as_str()),
             Cell::status(if pid.is_some() { "RUNNING" } else { "ERROR" }),
             phone.address.as_str().into(),
             Cell::or_dash(pid),
-            Cell::from(short.as_str()),
-        ]);
+        ];
+        if has_containers {
+            // As engines shorten it.
+            row.push(phone.container.chars().take(12).collect::<String>().into());
+        }
+        rows.push(row);
     }
-    let container = house.runtime.as_ref().map_or("CONTAINER", |runtime| runtime.heading());
-    Ok(Page::table(&["PHONE", "STATUS", "ADB", "PID", container], rows, "no phones"))
+    Ok(Page::table(&head, rows, "no phones"))
 }

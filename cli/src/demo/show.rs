@@ -85,7 +85,7 @@ fn suggestions(house: &House, phones: &[phones::Phone]) -> Result<String, Failur
         }
     };
     let mut text = format!(
-        "  export PHONEFLEET_CONTROLLER={controller} PHONEFLEET_AGENT={agent} PHONEFLEET_USER={USER}\n"
+        "  export PHONEFLEET_CONTROLLER={controller} PHONEFLEET_USER={USER}\n  export PHONEFLEET_AGENT={agent}\n"
     );
     let mut line = |what: &str| {
         // Writing into a String cannot fail.
@@ -100,16 +100,19 @@ fn suggestions(house: &House, phones: &[phones::Phone]) -> Result<String, Failur
         line(&format!("phonefleet device explain {name}"));
         line(&format!("phonefleet saga explain {name}"));
         line(&format!("phonefleet recording start {name} --duration 5s --wait"));
-        line(&format!("adb connect {address} && adb -s {address} shell getprop ro.product.model"));
+        line(&format!("adb connect {address}"));
+        line(&format!("adb -s {address} shell getprop ro.product.model"));
     }
     line("phonefleet host list");
-    line(&format!("curl -s {controller}/devices        # also /sagas /hosts /metrics /openapi.json"));
+    line(&format!("curl -s {controller}/devices  # also /sagas /metrics /openapi.json"));
     line(&format!("curl -s {agent}/status"));
-    let (broker, server, daemon) =
-        (house.pid(Part::Broker), house.pid(Part::Controller), house.pid(Part::Agent));
-    line(&format!(
-        "kill -9 {daemon}        # the agent; also the controller {server}, the broker {broker}: the demo starts them again"
-    ));
+    for (part, what) in [
+        (Part::Agent, "the agent; what is killed, the demo starts again"),
+        (Part::Controller, "the controller"),
+        (Part::Broker, "the broker"),
+    ] {
+        line(&format!("kill -9 {:<7}  # {what}", house.pid(part)));
+    }
     Ok(text)
 }
 

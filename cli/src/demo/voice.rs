@@ -3,6 +3,7 @@
 use crate::output::page::printable;
 use crate::output::print;
 use crate::output::progress::Progress;
+use crate::output::width::{columns, further_in, wrapped};
 
 /// Cells of a bar.
 const BAR: usize = 24;
@@ -26,12 +27,18 @@ impl Voice {
         let _ = print(&if self.color { format!("\n\x1b[1m{text}\x1b[0m\n") } else { format!("\n{text}\n") });
     }
 
-    /// A line of the story.
+    /// A line of the story. Where it does not fit the terminal it goes on below, further in.
     pub fn line(&mut self, text: &str) {
         self.progress.clear();
         for line in text.lines() {
-            let _ = print(&format!("{}\n", printable(line)));
+            say(line, further_in(line));
         }
+    }
+
+    /// A line of the story that goes on below its column `indent`.
+    pub fn hanging(&mut self, text: &str, indent: usize) {
+        self.progress.clear();
+        say(text, indent);
     }
 
     /// Text that is laid out already.
@@ -53,6 +60,12 @@ impl Voice {
     /// Takes the line that changes away.
     pub fn quiet(&mut self) {
         self.progress.clear();
+    }
+}
+
+fn say(line: &str, indent: usize) {
+    for line in wrapped(&printable(line), columns(), indent) {
+        let _ = print(&format!("{line}\n"));
     }
 }
 

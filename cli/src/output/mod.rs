@@ -6,12 +6,14 @@
 //! | [`yaml`] | JSON values as YAML |
 //! | [`time`] | ages and moments |
 //! | [`progress`] | lines of what happens while a command waits |
+//! | [`width`] | how wide the terminal is, and lines that go on below |
 //!
 //! A result is a JSON value and a [`Page`] of the same; the user chooses which is printed.
 
 pub mod page;
 pub mod progress;
 pub mod time;
+pub mod width;
 pub mod yaml;
 
 use clap::ValueEnum;
@@ -72,7 +74,7 @@ impl Printer {
     /// A result as text that ends with a line.
     pub fn text(self, shown: &Shown) -> String {
         match self.format {
-            Format::Table => shown.page.render(self.color),
+            Format::Table => shown.page.render_within(self.color, width::columns()),
             Format::Json => format!("{:#}\n", shown.value),
             Format::Yaml => yaml::document(&shown.value),
         }
@@ -81,7 +83,7 @@ impl Printer {
     /// A result as one of a stream of results.
     pub fn streamed(self, shown: &Shown) -> String {
         match self.format {
-            Format::Table => shown.page.render(self.color),
+            Format::Table => shown.page.render_within(self.color, width::columns()),
             Format::Json => format!("{}\n", shown.value),
             Format::Yaml => format!("---\n{}", yaml::document(&shown.value)),
         }

@@ -4,6 +4,8 @@
 //! What comes from outside (names, labels, errors of an engine) may hold anything, also
 //! sequences that command a terminal: everything is made printable on its way in.
 
+use super::width::{further_in, wrapped};
+
 /// How a piece of text looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
@@ -164,6 +166,12 @@ impl Page {
 
     /// The text, with a line end at its end.
     pub fn render(&self, color: bool) -> String {
+        self.render_within(color, None)
+    }
+
+    /// The same on a terminal: sentences go on below where they do not fit. Tables and fields
+    /// are left to it, as they are read by column.
+    pub fn render_within(&self, color: bool, columns: Option<usize>) -> String {
         let mut out = String::new();
         for part in &self.0 {
             match part {
@@ -179,8 +187,10 @@ impl Page {
                     }
                 }
                 Part::Line(cell) => {
-                    cell.render(&mut out, color);
-                    out.push('\n');
+                    for line in wrapped(&cell.text, columns, further_in(&cell.text)) {
+                        Cell { text: line, style: cell.style }.render(&mut out, color);
+                        out.push('\n');
+                    }
                 }
             }
         }
@@ -210,6 +220,12 @@ fn render_table(out: &mut String, head: &[&'static str], rows: &[Vec<Cell>], col
 
 fn pad(out: &mut String, count: usize) {
     out.extend(std::iter::repeat_n(' ', count));
+}
+
+/// A number of processors, which are ordered in fractions: sums of these have digits far behind
+/// the point that nobody ordered.
+pub fn cores(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
 }
 
 /// A text without anything that a terminal would obey: control characters are escaped, line
@@ -250,6 +266,17 @@ mod tests {
         assert!(colored.contains("\x1b[32mRUNNING\x1b[0m  20000"), "{colored}");
         assert!(colored.contains("\x1b[31mERROR\x1b[0m    \x1b[2m-\x1b[0m\n"), "{colored}");
         assert_eq!(Page::table(&["NAME"], vec![], "no devices").render(false), "no devices\n");
+    }
+
+    #[test]
+    fn sentences_go_on_below() {
+        let mut page = Page::line("  one two three");
+        page.add(Cell::new("well then", Style::Good));
+        assert_eq!(page.render_within(false, Some(9)), "  one two\n    three\nwell then\n");
+        assert_eq!(
+            page.render_within(true, Some(5)),
+            "  one\n    two\n    three\n\x1b[32mwell\x1b[0m\n\x1b[32m  then\x1b[0m\n"
+        );
     }
 
     #[test]

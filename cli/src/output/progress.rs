@@ -2,8 +2,8 @@
 //! terminal one line at the bottom that changes.
 
 use super::page::printable;
+use super::width::columns_of;
 use std::io::{IsTerminal, Write};
-use terminal_size::terminal_size_of;
 
 /// Lines of progress.
 #[derive(Debug)]
@@ -32,9 +32,7 @@ impl Progress {
             return;
         }
         // A line that wraps could not be taken back: what does not fit is left out.
-        // Asked each time: windows change their size.
-        let columns = terminal_size_of(std::io::stderr()).map(|(width, _)| usize::from(width.0));
-        let columns = columns.filter(|columns| *columns > 0).unwrap_or(80);
+        let columns = columns_of(std::io::stderr()).unwrap_or(80);
         let short: String = printable(text).chars().take(columns - 1).collect();
         let mut out = std::io::stderr().lock();
         let _ = write!(out, "\r\x1b[K{short}").and_then(|()| out.flush());
