@@ -2,6 +2,7 @@
 //!
 //! The one rule of removal: a row of this agent must say that the device is absent and that
 //! its controller was told so. Whatever no row knows may be the last copy of somebody's phone.
+//! A parked row is the other way round: it goes once somebody has removed all that it stands for.
 
 use super::{Kind, Orphan};
 use crate::port::PortSettings;
@@ -23,6 +24,8 @@ pub(super) struct Sighting {
     /// Ports that containers publish, whoever's.
     pub published: Vec<PublishedPort>,
     pub with_data: Vec<DeviceId>,
+    /// Parked before engine and disk were looked at: what these do not show of one is not there.
+    pub parked_before: BTreeSet<DeviceId>,
 }
 
 /// What may be done about an orphan.
@@ -36,6 +39,8 @@ pub(super) enum Remedy {
     RemoveContainer(String),
     /// A lease of a device that nothing knows any more.
     ReleasePort(u16),
+    /// The row of a parked device of which nothing is left.
+    Forget(DeviceId),
 }
 
 /// The orphans, and what to do about each.
@@ -152,9 +157,13 @@ fn published(host: &HostId, pool: &PortSettings, seen: &Sighting) -> Vec<(Orphan
     judged.into_values().collect()
 }
 
+/// Devices of which there is something outside of the database.
+fn held(seen: &Sighting) -> BTreeSet<DeviceId> {
+    seen.containers.iter().filter_map(Container::device).chain(seen.with_data.iter().copied()).collect()
+}
+
 fn leases(seen: &Sighting) -> Vec<(Orphan, Remedy)> {
-    let held: BTreeSet<DeviceId> =
-        seen.containers.iter().filter_map(Container::device).chain(seen.with_data.iter().copied()).collect();
+    let held = held(seen);
     let mut judged = Vec::new();
     for lease in &seen.leases {
         let Holder::Leased(device) = lease.holder else { continue };
@@ -192,11 +201,16 @@ fn data(seen: &Sighting) -> Vec<(Orphan, Remedy)> {
 }
 
 fn parked(seen: &Sighting) -> Vec<(Orphan, Remedy)> {
+    let held = held(seen);
     let rows = seen.rows.iter().filter(|(_, row)| row.parked);
     rows.map(|(device, row)| {
         let detail = row.reason.as_ref().map_or("parked", |reason| reason.detail.as_str());
-        let why = format!("{detail}; left alone until a controller names it");
-        orphan(Kind::Parked, device.to_string(), Some(*device), why, Remedy::Keep)
+        let (what_next, remedy) = if held.contains(device) || !seen.parked_before.contains(device) {
+            ("left alone until a controller names it", Remedy::Keep)
+        } else {
+            ("nothing of it is left: its row goes", Remedy::Forget(*device))
+        };
+        orphan(Kind::Parked, device.to_string(), Some(*device), format!("{detail}; {what_next}"), remedy)
     })
     .collect()
 }

@@ -43,6 +43,7 @@ fn nothing() -> Sighting {
         containers: vec![],
         published: vec![],
         with_data: vec![],
+        parked_before: BTreeSet::new(),
     }
 }
 
@@ -144,6 +145,28 @@ fn ports_of_the_pool_that_others_publish_are_told_and_parked_devices_listed() {
         (Kind::Port, "20007".to_owned(), Remedy::Keep),
         (Kind::Port, "21050".to_owned(), Remedy::Keep),
         (Kind::Parked, id.to_string(), Remedy::Keep),
+    ];
+    assert_eq!(judged(&seen), expected);
+}
+
+/// Somebody has removed by hand what the row stands for. One that was parked during the look may
+/// have a container that the look came too early for.
+#[test]
+fn a_parked_device_of_which_nothing_is_left_is_forgotten() {
+    let mut seen = nothing();
+    for last in 1..=4 {
+        let (id, mut parked) = row(last, Wish::Stopped, Phase::Stopped);
+        parked.parked = true;
+        seen.rows.insert(id, parked);
+    }
+    seen.parked_before.extend([device(1), device(2), device(3)]);
+    seen.containers.push(container(container_name(device(2)), Some(device(2))));
+    seen.with_data.push(device(3));
+    let expected = [
+        (Kind::Parked, device(1).to_string(), Remedy::Forget(device(1))),
+        (Kind::Parked, device(2).to_string(), Remedy::Keep),
+        (Kind::Parked, device(3).to_string(), Remedy::Keep),
+        (Kind::Parked, device(4).to_string(), Remedy::Keep),
     ];
     assert_eq!(judged(&seen), expected);
 }

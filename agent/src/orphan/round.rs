@@ -3,6 +3,8 @@
 use super::judgement::{Remedy, Sighting, Thing, is_gone, judge, there};
 use super::{Kind, Orphan, Report};
 use crate::phone::context::{Context, Hindrance};
+use crate::phone::desire;
+use crate::store::device::DeviceRow;
 use crate::store::{Notice, device, port_lease};
 use phonefleet_protocol::facts::Phase;
 use phonefleet_protocol::id::DeviceId;
@@ -111,6 +113,7 @@ impl Inspector {
             Ok((device::all(connection)?, port_lease::all(connection)?))
         };
         let (rows, _) = context.read(read).await?;
+        let parked_before = rows.iter().filter(|row| row.parked).map(DeviceRow::id).collect();
         let unavailable =
             |error: crate::runtime::EngineError| Hindrance::trouble("ENGINE_UNAVAILABLE", &error);
         let containers = context.engine.list(&context.settings.container.host).await.map_err(unavailable)?;
@@ -125,7 +128,7 @@ impl Inspector {
                 rows.insert(row.id(), row);
             }
         }
-        Ok(Sighting { rows, leases, containers, published, with_data })
+        Ok(Sighting { rows, leases, containers, published, with_data, parked_before })
     }
 
     /// A line for what is new, and for what is gone; what was removed is counted once it is not
@@ -175,6 +178,7 @@ impl Inspector {
                 removed.map_err(|error| Hindrance::trouble("ENGINE_UNAVAILABLE", &error))
             }
             Remedy::ReleasePort(port) => self.release(port, orphan.device).await,
+            Remedy::Forget(device) => self.forget(device).await,
         };
         match done {
             Ok(()) => {
@@ -204,6 +208,16 @@ impl Inspector {
                 Ok(())
             })
             .await
+    }
+
+    async fn forget(&self, device: DeviceId) -> Result<(), Hindrance> {
+        let now = self.context.now();
+        let released = self.context.write(move |tx| desire::forget(tx, device, now)).await?;
+        tracing::info!(%device, ?released, "a parked device of which nothing is left is forgotten");
+        for port in released {
+            self.context.ports.free(port);
+        }
+        Ok(())
     }
 
     async fn release(&self, port: u16, device: Option<DeviceId>) -> Result<(), Hindrance> {

@@ -161,6 +161,24 @@ pub fn end_snapshot(tx: &mut Tx<'_>, now: Timestamp) -> Result<Result<(), String
     Ok(Ok(()))
 }
 
+/// Nothing is left of a parked device, because somebody removed it by hand: its row and its ports
+/// go, and the controller hears that it is absent. Returns the ports that are free again.
+pub fn forget(tx: &mut Tx<'_>, device: DeviceId, now: Timestamp) -> Result<Vec<u16>, rusqlite::Error> {
+    let Some(mut row) = device::get(tx, device)?.filter(|row| row.parked) else {
+        return Ok(Vec::new());
+    };
+    let released = port_lease::release(tx, device)?;
+    row.parked = false;
+    row.phase = Phase::Absent;
+    row.ports = None;
+    row.container_id = None;
+    row.reason = None;
+    transition::say_changed(tx, &row, now)?;
+    device::remove(tx, device)?;
+    tx.announce(Notice::Device(device));
+    Ok(released)
+}
+
 /// Parks what the host found, unless a row has come to know it. Returns whether it did.
 pub fn park(tx: &mut Tx<'_>, found: &Found, now: Timestamp) -> Result<bool, rusqlite::Error> {
     if device::get(tx, found.device)?.is_some() {

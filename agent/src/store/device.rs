@@ -202,6 +202,11 @@ pub fn drop_tombstones(tx: &mut Tx<'_>, through: u64) -> Result<(), rusqlite::Er
     Ok(())
 }
 
+/// Forgets a device.
+pub fn remove(tx: &mut Tx<'_>, device: DeviceId) -> Result<(), rusqlite::Error> {
+    tx.prepare_cached("DELETE FROM device WHERE device_id = ?1")?.execute([device.to_string()]).map(|_| ())
+}
+
 /// A snapshot begins: nothing is named by it yet.
 pub fn clear_snapshot(tx: &mut Tx<'_>) -> Result<(), rusqlite::Error> {
     tx.prepare_cached("UPDATE device SET snapshot_seen = 0")?.execute([]).map(|_| ())

@@ -236,9 +236,11 @@ fn lost(engine: &Engine, tx: &mut Tx<'_>, device: &mut DeviceRow, now: Timestamp
     settle(engine, tx, device, false, now)
 }
 
-/// Devices that should be on the host and that its inventory has not named. The inventory
+/// Devices that should be on the host and that its inventory has not named; strays that it has
+/// not named are forgotten. The inventory
 /// arrives in parts, each a transaction of its own, so what it named is kept in a table.
 fn unseen(tx: &mut Tx<'_>, host: &HostId) -> Result<Vec<DeviceRow>> {
+    host::drop_unseen_strays(tx, host)?;
     let seen = host::inventory_end(tx, host)?;
     let wanted = table::wanted_on(tx, host)?;
     Ok(wanted.into_iter().filter(|device| !seen.contains(&device.device_id.to_string())).collect())

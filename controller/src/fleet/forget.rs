@@ -39,6 +39,7 @@ pub fn forget(
     }
     host::set_forgotten(tx, host_id, now)?;
     recordings::forget_host(tx, host_id, now)?;
+    host::drop_strays(tx, host_id)?;
     let mut given_up = 0;
     for mut device in devices::wanted_on(tx, host_id)? {
         if device.deleted_at.is_some() {

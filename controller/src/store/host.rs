@@ -230,6 +230,26 @@ pub fn drop_stray(connection: &Connection, host: &HostId, device: DeviceId) -> R
         .map(|_| ())
 }
 
+/// Forgets every stray device of a host that is given up.
+pub fn drop_strays(connection: &Connection, host: &HostId) -> Result<()> {
+    connection
+        .prepare_cached("DELETE FROM stray_device WHERE host_id = ?1")?
+        .execute([host.as_str()])
+        .map(|_| ())
+}
+
+/// Forgets the stray devices that the inventory which is complete by now has not named.
+pub fn drop_unseen_strays(connection: &Connection, host: &HostId) -> Result<()> {
+    connection
+        .prepare_cached(
+            "DELETE FROM stray_device WHERE host_id = ?1 AND NOT EXISTS
+                (SELECT 1 FROM inventory_seen s
+                 WHERE s.host_id = stray_device.host_id AND s.device_id = stray_device.device_id)",
+        )?
+        .execute([host.as_str()])
+        .map(|_| ())
+}
+
 /// Devices that only the host knows.
 pub fn strays(connection: &Connection, host: &HostId) -> Result<Vec<DeviceFacts>> {
     connection

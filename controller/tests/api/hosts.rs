@@ -1,6 +1,8 @@
 //! Hosts and an operator's verbs on them.
 
 use crate::fixture::{Fixture, order};
+use phonefleet_protocol::event::Event;
+use phonefleet_protocol::facts::DeviceFacts;
 use phonefleet_protocol::host::Capacity;
 use serde_json::{Value, json};
 
@@ -62,4 +64,34 @@ async fn only_an_unreachable_host_is_forgotten() {
     assert_eq!(fixture.get("/quotas/user-1/usage").await.data()["devices"], 0);
     assert_ne!(fixture.get(&format!("/sagas/{saga}")).await.data()["status"], "RUNNING");
     fixture.post("/devices", &order("user-1", "phone-2")).await.refused(503, "NO_CAPACITY");
+}
+
+/// What only a host knows is shown for as long as it names it.
+#[tokio::test(flavor = "multi_thread")]
+async fn strays_are_those_of_the_newest_inventory() {
+    let fixture = Fixture::new().await;
+    fixture.add_host("host-2", Capacity::default()).await;
+    let facts = |last: u8| -> DeviceFacts {
+        let id = format!("0190a1b2-0000-7000-8000-00000000000{last}");
+        let facts = json!({"deviceId": id, "generation": 1, "attempt": 1, "phase": "parked"});
+        serde_json::from_value(facts).unwrap()
+    };
+    let inventory = async |host: &'static str, devices: Vec<DeviceFacts>| {
+        fixture.event(host, Event::InventoryBegin {}).await;
+        fixture.event(host, Event::InventoryDevices { devices }).await;
+        fixture.event(host, Event::InventoryEnd {}).await;
+    };
+    let strays = async |host: &str| -> Vec<Value> {
+        let detail = fixture.get(&format!("/hosts/{host}")).await.data();
+        detail["strays"].as_array().unwrap().iter().map(|stray| stray["deviceId"].clone()).collect()
+    };
+    inventory("host-1", vec![facts(1), facts(2)]).await;
+    inventory("host-2", vec![facts(3)]).await;
+    assert_eq!(strays("host-1").await.len(), 2);
+    inventory("host-1", vec![facts(2)]).await;
+    assert_eq!(strays("host-1").await, [json!(facts(2).device_id)]);
+    assert_eq!(strays("host-2").await, [json!(facts(3).device_id)], "each host tells of its own");
+    fixture.sql("UPDATE host SET online = 0").await;
+    fixture.act("/hosts/host-1/forget").await.data();
+    assert_eq!((strays("host-1").await.len(), strays("host-2").await.len()), (0, 1));
 }

@@ -252,6 +252,11 @@ impl Machine {
         self.lock().data.insert((device, epoch));
     }
 
+    /// Somebody removes a device's data behind our back.
+    pub fn remove_data_behind_back(&self, device: DeviceId) {
+        self.lock().data.retain(|(owner, _)| *owner != device);
+    }
+
     /// Ports that containers have bound.
     pub fn bound_ports(&self) -> Vec<u16> {
         self.lock().bound_ports()

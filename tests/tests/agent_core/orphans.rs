@@ -3,7 +3,9 @@
 use crate::world::{World, device, wish};
 use phonefleet_agent::orphan::Kind;
 use phonefleet_agent::status::StatusSource as _;
+use phonefleet_protocol::command::Command;
 use phonefleet_protocol::desired::Wish;
+use phonefleet_protocol::facts::Phase;
 use phonefleet_store::rusqlite::Connection;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -81,5 +83,33 @@ async fn data_put_back_after_a_removal_is_removed_again_and_counted_once() {
     }
     assert_eq!(world.machine.data(), []);
     world.broker.heal("fleet-1");
+    world.until_clean().await;
+}
+
+/// What its controller does not name is left alone for as long as anything of it is there. Then
+/// the row goes with its ports, and the controller hears that it is absent.
+#[tokio::test(start_paused = true)]
+async fn a_parked_phone_that_is_removed_by_hand_is_forgotten() {
+    let world = World::start().await;
+    world.reach(&wish(1, 1, Wish::Running)).await;
+    for command in [Command::SnapshotBegin {}, Command::SnapshotEnd {}] {
+        world.controller.send(&command).await;
+    }
+    world.change(device(1), 0, Phase::Parked, "PARKED").await;
+    let look = || async { world.handle.as_ref().unwrap().orphans(true).await };
+    assert_eq!(look().await.found(Kind::Parked), 1);
+    world.machine.remove_behind_back(device(1));
+    assert_eq!(look().await.found(Kind::Parked), 1);
+    assert_eq!(world.count("SELECT count(*) FROM port_lease"), 2, "its data is there");
+    world.machine.remove_data_behind_back(device(1));
+    look().await;
+    world.change(device(1), 1, Phase::Absent, "").await;
+    let report = look().await;
+    assert_eq!((report.orphans.len(), report.removed.get(&Kind::Parked)), (0, Some(&1)), "{report}");
+    world.until_clean().await;
+    assert_eq!(world.count("SELECT count(*) FROM port_lease"), 0);
+    // Named again, it is a new phone.
+    world.reach(&wish(1, 2, Wish::Running)).await;
+    world.reach(&wish(1, 3, Wish::Absent)).await;
     world.until_clean().await;
 }
