@@ -389,18 +389,18 @@ impl Agent {
 /// nothing happens on this host.
 async fn watch_store(store: &Store<Notice>, board: &Board) -> Ended {
     loop {
-        if store.is_short_of_room() {
-            board.missing(Part::Store, "the disk of `state_dir` is full: make room; no new phones meanwhile");
-        } else {
-            board.ready(Part::Store, "");
-        }
         let written = store.write(|_| Ok::<_, rusqlite::Error>(())).await;
         if let Err(error @ (WriteError::Closed | WriteError::Unknown(_))) = written {
             return Err(store_failed(&error));
         }
         match store.read(|connection| meta::get(connection, meta::FLEET)).await {
             Err(ReadError::Sqlite(error)) if is_damage(&error) => return Err(store_failed(&error)),
-            Ok(_) | Err(_) => {}
+            Err(error) => board.missing(Part::Store, format!("the database cannot be read: {error}")),
+            Ok(_) if store.is_short_of_room() => {
+                let text = "the disk of `state_dir` is full: make room; no new phones meanwhile";
+                board.missing(Part::Store, text);
+            }
+            Ok(_) => board.ready(Part::Store, ""),
         }
         tokio::time::sleep(STORE_LOOK).await;
     }

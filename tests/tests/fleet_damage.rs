@@ -95,3 +95,53 @@ async fn a_damaged_database_is_set_aside_and_no_phone_is_touched() {
         fleet.until_clean().await;
     }
 }
+
+/// The controller asks for phones again before the engine tells that they are there still: they
+/// keep their containers, and those their ports.
+#[tokio::test(start_paused = true)]
+async fn a_database_that_is_lost_while_the_engine_is_away_costs_no_phone_its_port() {
+    let fleet = Fleet::start(1).await;
+    let host = &fleet.hosts[0];
+    let mut phones = Vec::new();
+    for name in ["one", "two", "three"] {
+        let order = fleet.create(name, spec(&[])).await;
+        assert_eq!(fleet.ended(&order.saga_id).await.status, SagaStatus::Completed);
+        phones.push(order.device.device_id);
+    }
+    // The first port is free again: whoever leases just any takes it.
+    let deletion = fleet.verb(phones.remove(0), Verb::Delete).await;
+    assert_eq!(fleet.ended(&deletion.saga_id).await.status, SagaStatus::Completed);
+    let mut ports = Vec::new();
+    for phone in &phones {
+        ports.push(fleet.device(*phone).await.ports);
+    }
+    let before = host.machine.bound_ports();
+    host.agent.stop();
+    sleep(Duration::from_secs(2)).await;
+    Damage::Gone.befall(&host.agent.database);
+    host.machine.set_engine_down(true);
+    host.agent.release();
+    let asked = "SELECT count(*) FROM device WHERE parked = 0";
+    fleet
+        .until("it is asked for the phones", || async {
+            host.agent.database.exists() && host.agent.count(asked) == 2
+        })
+        .await;
+    host.machine.set_engine_down(false);
+    for (phone, ports) in phones.iter().zip(ports) {
+        fleet
+            .until("the phone is known again", || async {
+                fleet.device(*phone).await.status == Status::Running
+                    && host.agent.count("SELECT count(*) FROM device WHERE phase = 'running'") == 2
+            })
+            .await;
+        assert_eq!(host.machine.starts(*phone), 1);
+        assert_eq!(fleet.device(*phone).await.ports, ports);
+    }
+    assert_eq!(host.machine.bound_ports(), before);
+    for phone in phones {
+        let deletion = fleet.verb(phone, Verb::Delete).await;
+        assert_eq!(fleet.ended(&deletion.saga_id).await.status, SagaStatus::Completed);
+    }
+    fleet.until_clean().await;
+}

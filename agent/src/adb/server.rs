@@ -195,8 +195,8 @@ impl Server {
                 None
             }
         };
-        // A crash between start and note leaves a server that only its arguments tell:
-        // no other process has our socket in them.
+        // A crash between start and note leaves a server that only its arguments tell: no other
+        // process has our socket in them, but one in a phone that would like to be taken for it.
         let candidates: Vec<ProcessId> =
             process::all().into_iter().filter(|found| self.is_ours(*found)).collect();
         if let Some(noted) = noted
@@ -226,7 +226,8 @@ impl Server {
     }
 
     fn is_ours(&self, process: ProcessId) -> bool {
-        process.arguments().is_some_and(|arguments| arguments.get(1..) == Some(&self.arguments()[..]))
+        let same = |arguments: Vec<String>| arguments.get(1..) == Some(&self.arguments()[..]);
+        process.arguments().is_some_and(same) && process.is_at_home()
     }
 
     fn arguments(&self) -> [String; 4] {

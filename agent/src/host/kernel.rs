@@ -11,6 +11,7 @@
 //! `/data` and may wipe it. A removal renames first, which is one step for the disk, so
 //! that a crash leaves either all of the data or something that is known to be waste.
 
+use super::removal::{remove_tree, unfastened};
 use super::{HostError, Kernel};
 use async_trait::async_trait;
 use phonefleet_protocol::id::DeviceId;
@@ -169,17 +170,14 @@ fn entries(folder: &Path) -> Result<Vec<String>, HostError> {
 }
 
 fn put_aside(from: &Path, to: &Path) -> Result<(), HostError> {
-    match fs::rename(from, to) {
+    match unfastened(from, || fs::rename(from, to)) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(fault("putting aside", from, &error)),
         _ => Ok(()),
     }
 }
 
 fn delete(path: &Path) -> Result<(), HostError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(fault("deleting", path, &error)),
-        _ => Ok(()),
-    }
+    remove_tree(path).map_err(|error| fault("deleting", path, &error))
 }
 
 fn sync(folder: &Path) -> Result<(), HostError> {

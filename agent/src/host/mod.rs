@@ -8,6 +8,7 @@
 
 pub mod kernel;
 pub mod process;
+pub(crate) mod removal;
 pub mod resources;
 
 use async_trait::async_trait;

@@ -3,7 +3,6 @@
 //! A process number alone passes to another process some day; together with the time of
 //! its start, which the kernel keeps, it never does. Nothing is ever found by its name.
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::Duration;
@@ -40,11 +39,18 @@ impl ProcessId {
         })
     }
 
-    /// Sends a signal, if it still is this process. Whether it was.
+    /// Whether it is of this program's user and in its process namespace: what runs in a
+    /// container is seen here as well, and may say of itself what it likes.
+    pub fn is_at_home(self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        self.is_alive() && at_home(&status, nix::unistd::geteuid().as_raw())
+    }
+
+    /// Sends a signal, if it still is this process. Whether it was, and took it.
     pub fn signal(self, signal: Signal) -> bool {
         let Ok(pid) = i32::try_from(self.pid) else { return false };
         // Numbers up to 1 would be "everybody in my group" and the first process.
-        pid > 1 && self.is_alive() && kill(Pid::from_raw(pid), signal) != Err(Errno::ESRCH)
+        pid > 1 && self.is_alive() && kill(Pid::from_raw(pid), signal).is_ok()
     }
 
     /// Ends it: SIGTERM, and SIGKILL if it lives on after `patience`. Returns whether it
@@ -52,7 +58,8 @@ impl ProcessId {
     pub async fn end(self, patience: Duration) -> bool {
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             if !self.signal(signal) {
-                return true;
+                // Gone, or somebody else's.
+                return !self.is_alive();
             }
             // A stopped process takes SIGTERM only when it goes on.
             if signal == Signal::SIGTERM {
@@ -68,6 +75,16 @@ impl ProcessId {
         }
         !self.is_alive()
     }
+}
+
+/// `status` as in proc(5): `Uid:` real, effective, saved and file system user; `NSpid:` a number
+/// for each namespace from this one on down.
+fn at_home(status: &str, user: u32) -> bool {
+    let fields = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().map(|number| number.parse().ok()).collect::<Vec<Option<u32>>>()
+    };
+    fields("NSpid:").len() == 1 && fields("Uid:").get(1) == Some(&Some(user))
 }
 
 /// Every process that can be seen.
@@ -103,6 +120,18 @@ mod tests {
         for bad in ["", "42", "42 (x)", "42 (x) S 1"] {
             assert_eq!(parse_stat(bad), None);
         }
+    }
+
+    #[test]
+    fn what_runs_in_a_container_or_for_another_user_is_not_at_home() {
+        let status = |user: u32, inside: &str| {
+            format!(
+                "Name:\tadb\nUid:\t0\t{user}\t0\t0\nGid:\t0\t0\t0\t0\nNSpid:\t4711{inside}\nNSpgid:\t4711\n"
+            )
+        };
+        assert!(at_home(&status(0, ""), 0) && at_home(&status(2000, ""), 2000));
+        assert!(!at_home(&status(0, "\t12"), 0) && !at_home(&status(2000, ""), 0) && !at_home("", 0));
+        assert!(ProcessId::of(std::process::id()).unwrap().is_at_home());
     }
 
     #[tokio::test]

@@ -73,7 +73,14 @@ impl Speaker {
                 Ok((running, outbox::pending(connection, heard)?.0))
             })
             .await;
-        let (phones_running, outbox_pending) = known.unwrap_or_default();
+        let (phones_running, outbox_pending) = match known {
+            Ok(known) => known,
+            Err(error) => {
+                // Numbers that are not known are not told as zeros.
+                tracing::warn!(%error, "no heartbeat: the database cannot be read");
+                return;
+            }
+        };
         let beat = Heartbeat { phones_running, outbox_pending, ..(self.heartbeat)() };
         let Ok(payload) = serde_json::to_vec(&beat) else { return };
         let topic = Channel::Telemetry.of(&self.host);

@@ -1,7 +1,7 @@
 //! How each action is done. The row says what is about to happen before it happens.
 
 use super::context::Hindrance;
-use super::memory::Shutdown;
+use super::memory::{Doubt, Shutdown};
 use super::plan::Action;
 use super::task::{DeviceTask, Next, View, built_from};
 use super::transition;
@@ -148,6 +148,7 @@ impl DeviceTask {
                     Some(_) if view.container.is_some() => break,
                     Some(port) => port,
                     None => match self.lease_port(view, kind).await? {
+                        Some(port) if view.labelled_port(kind) == Some(port) => break,
                         Some(port) => port,
                         None => return Ok(()),
                     },
@@ -166,7 +167,10 @@ impl DeviceTask {
     /// not asked any more.
     async fn lease_port(&mut self, view: &View, kind: PortKind) -> Result<Option<u16>, Hindrance> {
         let now = self.context.now();
-        let Some(hold) = self.context.ports.hold(kind, now) else {
+        // A container that is older than its row, which a lost database took along, keeps its own.
+        let labelled = view.labelled_port(kind);
+        let own = labelled.and_then(|port| self.context.ports.hold_exactly(kind, port));
+        let Some(hold) = own.or_else(|| self.context.ports.hold(kind, now)) else {
             let text = format!("every {} port of this host is leased or held by something else", kind.name());
             let reason = Reason::new("NO_PORTS", text);
             if view.row.answer.is_some() {
@@ -281,7 +285,8 @@ impl DeviceTask {
                 let echo = self.memory.echo_until.take().is_some_and(|until| Instant::now() < until);
                 self.memory.start_seen = !echo;
                 self.memory.started_at = Some(Instant::now());
-                self.memory.doubted_since = echo.then(Instant::now);
+                let why = self.memory.doubt.map_or(Doubt::EngineLost, |(why, _)| why);
+                self.memory.doubt = echo.then(|| (why, Instant::now()));
                 Ok(())
             }
             Err(EngineError::NotFound(_)) => Ok(()),
@@ -291,7 +296,7 @@ impl DeviceTask {
             }
             // An engine that died in the middle of a start stumbles over what is left of it, in
             // words of every kind. Once: a container that was made anew is in no doubt.
-            Err(fault @ EngineError::Refused(_)) if self.memory.doubted_since.take().is_some() => {
+            Err(fault @ EngineError::Refused(_)) if self.memory.doubt.take().is_some() => {
                 tracing::warn!(device = %self.device, %fault, "the start was in doubt; the container is made anew");
                 self.remove_container(view).await
             }

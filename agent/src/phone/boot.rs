@@ -1,7 +1,7 @@
 //! A phone whose container runs: its boot, and whether it still answers afterwards.
 
 use super::context::Hindrance;
-use super::memory::Boot;
+use super::memory::{Boot, Doubt};
 use super::task::{DeviceTask, Next, View};
 use super::transition;
 use crate::adb::boot_ladder::{BootLadder, Climb, Pulse, pulse};
@@ -15,10 +15,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 const BOOT_PAUSE: Duration = Duration::from_millis(300);
 /// How long a boot goes on without a look at row and container, should an event be lost.
 const BOOT_SLICE: Duration = Duration::from_secs(3);
-/// Part of the boot's time after which it is begun again with a new container, where the
-/// engine is to blame: one that dies in mid-start can leave a phone that runs without a
-/// network, or give its address to two.
-const DOUBT: u32 = 4;
 /// Between two looks at a phone that runs.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// The next look after one that failed.
@@ -72,7 +68,7 @@ impl DeviceTask {
         }
         if up {
             self.memory.verified = Some(container.id.clone());
-            self.memory.doubted_since = None;
+            self.memory.doubt = None;
             self.memory.probe_at = Instant::now() + PROBE_EVERY;
             self.memory.misses = 0;
             self.settle(view, Phase::Running).await?;
@@ -81,7 +77,11 @@ impl DeviceTask {
             }
         } else if Instant::now() >= boot.deadline {
             self.boot_is_over(view, &boot).await?;
-        } else if !frozen && view.row.phase == Phase::Starting && self.boots_in_vain(&boot) {
+        } else if !frozen
+            && view.row.phase == Phase::Starting
+            && !view.row.booted
+            && self.boots_in_vain(&boot)
+        {
             let (rung, evidence) = boot.ladder.stalled();
             tracing::warn!(device = %self.device, rung = rung.name(), evidence,
                 "the engine has not connected it well; the container is made anew");
@@ -97,8 +97,9 @@ impl DeviceTask {
     /// answer comes in the end.
     fn boots_in_vain(&self, boot: &Boot) -> bool {
         let whole = self.context.settings.boot_timeout;
-        let patience = whole / DOUBT;
-        let doubted = self.memory.doubted_since.is_some_and(|since| since.elapsed() >= patience);
+        let patience = Doubt::EngineLost.patience(whole);
+        let doubted =
+            self.memory.doubt.is_some_and(|(doubt, since)| since.elapsed() >= doubt.patience(whole));
         let begun = boot.deadline.saturating_duration_since(Instant::now()) + patience <= whole;
         let in_vain = doubted && boot.ladder.out_of_reach() || begun && boot.ladder.meets_a_stranger();
         in_vain && self.memory.asked_at.elapsed() < whole

@@ -19,11 +19,18 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::sleep;
 
 /// Engine calls that change something, at once: two cores are full at four, and more only
 /// makes each slower.
 const ENGINE_WORK: usize = 4;
+
+/// How often a read that has to be is tried again, and when: handles or memory that are short
+/// are there again by then, or the agent had better begin anew.
+const READS: u32 = 20;
+const READ_AGAIN: Duration = Duration::from_millis(250);
 
 /// Why an action did not come to its end.
 #[derive(Debug)]
@@ -154,6 +161,29 @@ impl Context {
             ReadError::Sqlite(damaged) if is_damage(&damaged) => Hindrance::Fatal(damaged.to_string()),
             ReadError::Sqlite(_) => Hindrance::trouble("DATABASE_UNAVAILABLE", &error),
         })
+    }
+
+    /// A read for those who have nobody to tell that it comes later: tried for some seconds.
+    ///
+    /// # Errors
+    /// The text of a failure that the agent cannot go on after.
+    pub async fn read_in_the_end<T: Send + 'static>(
+        &self,
+        job: impl Fn(&rusqlite::Connection) -> Result<T, rusqlite::Error> + Clone + Send + 'static,
+    ) -> Result<T, String> {
+        let mut tries = 0;
+        loop {
+            match self.read(job.clone()).await {
+                Ok(value) => return Ok(value),
+                Err(Hindrance::Fatal(why)) => return Err(why),
+                Err(Hindrance::Trouble(reason)) if tries == READS => return Err(reason.to_string()),
+                Err(Hindrance::Trouble(reason)) => {
+                    tracing::warn!(%reason, "reading again");
+                    tries += 1;
+                    sleep(READ_AGAIN).await;
+                }
+            }
+        }
     }
 
     /// Notes what a device waits for, for the operator; `None`: nothing any more.

@@ -35,6 +35,27 @@ impl Wake {
     }
 }
 
+/// Why a start is in doubt. An engine that dies in mid-start can leave a phone that runs without
+/// a network, or give its address to two; such a phone gets a new container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// The engine went away since.
+    EngineLost,
+    /// An earlier run of this agent made it, and whether the engine went away since is not known.
+    NotSeen,
+}
+
+impl Doubt {
+    /// For how long nothing may be heard of the phone, out of a whole boot's time: the restart of
+    /// an agent alone must not cut a slow boot short.
+    pub fn patience(self, boot: Duration) -> Duration {
+        match self {
+            Self::EngineLost => boot / 4,
+            Self::NotSeen => boot / 4 * 3,
+        }
+    }
+}
+
 /// A boot under way.
 pub(super) struct Boot {
     pub container: String,
@@ -59,9 +80,9 @@ pub(super) struct Memory {
     pub ports_tested: bool,
     pub erased: bool,
     pub start_seen: bool,
-    /// Since when the newest start is in doubt: this process did not make it, or the engine
-    /// went away since. What becomes of such a boot may be the engine's doing.
-    pub doubted_since: Option<Instant>,
+    /// Why and since when the newest start is in doubt: what becomes of it may be the engine's
+    /// doing.
+    pub doubt: Option<(Doubt, Instant)>,
     /// Until when an engine that came back may still tell of ends before its death: one that
     /// was stopped then was seen to run first, and to end only after a start.
     pub echo_until: Option<Instant>,
@@ -100,7 +121,7 @@ impl Memory {
             ports_tested: false,
             erased: false,
             start_seen: false,
-            doubted_since: None,
+            doubt: None,
             echo_until: None,
             started_at: None,
             engine_losses: None,

@@ -108,12 +108,17 @@ impl Action {
 
 /// When a phone that died may be started again.
 pub fn next_start(deaths: &[Timestamp], now: Timestamp) -> Timestamp {
-    let recent: Vec<_> = deaths.iter().filter(|death| now.since(**death) < DEATH_WINDOW).collect();
+    let recent: Vec<_> = deaths.iter().filter(|death| is_recent(**death, now)).collect();
     let Some(last) = recent.last() else { return now };
     let doublings = u32::try_from(recent.len() - 1).unwrap_or(u32::MAX).min(6);
     let wait = Duration::from_secs(1 << doublings).min(LONGEST_BACK_OFF);
-    // A clock that was set back must not make it wait longer than that.
-    last.after(wait).min(now.after(wait))
+    last.after(wait)
+}
+
+/// Whether a death counts still. One in the future was noted before the clock was set back:
+/// nobody knows when it was.
+pub fn is_recent(death: Timestamp, now: Timestamp) -> bool {
+    death <= now && now.since(death) < DEATH_WINDOW
 }
 
 /// The next thing to do about a phone.

@@ -48,8 +48,7 @@ impl Supervisor {
         grew: impl Fn() + Send,
         recordings: mpsc::UnboundedSender<Hint>,
     ) -> Result<(), String> {
-        let known = self.context.store.read(device::ids).await;
-        for device in known.map_err(|error| error.to_string())? {
+        for device in self.context.read_in_the_end(device::ids).await? {
             self.wake(device);
         }
         loop {

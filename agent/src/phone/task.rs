@@ -5,12 +5,15 @@
 //! and somebody else's hands in the engine are all the same case.
 
 use super::context::{Context, Hindrance};
-use super::memory::{Memory, Wake};
+use super::memory::{Doubt, Memory, Wake};
 use super::plan::{Action, ActiveRecording, Sight, plan};
 use super::transition::{self, Question};
-use crate::runtime::redroid::{LABEL_PORT_ADB, LABEL_PORT_WEBRTC, container_name, container_spec};
+use crate::runtime::redroid::{
+    LABEL_PORT_ADB, LABEL_PORT_WEBRTC, container_name, container_spec, labelled_port,
+};
 use crate::runtime::{Container, ContainerState, LABEL_SPEC_HASH};
 use crate::store::device::{self, DeviceRow};
+use crate::store::port_lease::PortKind;
 use crate::store::recording::{self, RecordingRow};
 use phonefleet_protocol::desired::Wish;
 use phonefleet_protocol::event::Outcome;
@@ -42,6 +45,13 @@ pub(super) struct View {
     pub container: Option<Container>,
     /// The name is taken by a container that is none of this host's.
     pub stranger: bool,
+}
+
+impl View {
+    /// The port of this kind that the phone's own container names.
+    pub fn labelled_port(&self, kind: PortKind) -> Option<u16> {
+        labelled_port(self.container.as_ref()?, kind)
+    }
 }
 
 /// One device's task.
@@ -138,14 +148,14 @@ impl DeviceTask {
         match self.memory.engine_losses.replace(losses) {
             Some(known) if known == losses => {}
             None if row.phase != Phase::Starting => {}
-            // A start of an earlier run of this agent, or the engine went away since.
-            None | Some(_) => {
+            known => {
+                let doubt = if known.is_some() { Doubt::EngineLost } else { Doubt::NotSeen };
                 self.memory.start_seen = false;
-                self.memory.doubted_since = Some(Instant::now());
+                self.memory.doubt = Some((doubt, Instant::now()));
                 self.memory.echo_until = Some(Instant::now() + ECHO);
             }
         }
-        if runs && row.phase == Phase::Starting && self.memory.doubted_since.is_none() {
+        if runs && row.phase == Phase::Starting && self.memory.doubt.is_none() {
             self.memory.start_seen = true;
         }
         let id = container.as_ref().filter(|_| runs).map(|container| container.id.as_str());

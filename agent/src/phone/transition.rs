@@ -3,7 +3,7 @@
 //! Each function names the question (generation and attempt) that its caller was working
 //! on, and does nothing when the controller has changed its mind since: `false`.
 
-use super::plan::{CRASH_LOOP, CRASH_LOOP_DEATHS, DEATH_WINDOW};
+use super::plan::{CRASH_LOOP, CRASH_LOOP_DEATHS, DEATH_WINDOW, is_recent};
 use crate::store::{Tx, device, device::DeviceRow, outbox, port_lease, recording};
 use phonefleet_protocol::event::{Event, Outcome};
 use phonefleet_protocol::facts::{Phase, Reason};
@@ -143,7 +143,7 @@ pub fn died(
     now: Timestamp,
 ) -> Result<bool, rusqlite::Error> {
     let Some(mut row) = question.row(tx)? else { return Ok(false) };
-    row.deaths.retain(|death| now.since(*death) < DEATH_WINDOW);
+    row.deaths.retain(|death| is_recent(*death, now));
     row.deaths.push(now);
     row.booted = false;
     if row.deaths.len() >= CRASH_LOOP_DEATHS {

@@ -4,7 +4,7 @@
 use super::context::{Context, Hindrance};
 use super::desire::{self, Found};
 use crate::port::Hold;
-use crate::runtime::redroid::{LABEL_PORT_ADB, LABEL_PORT_WEBRTC};
+use crate::runtime::redroid::labelled_port;
 use crate::runtime::{Container, ContainerState, EngineEvent};
 use crate::status::{Board, Part};
 use crate::store::port_lease::PortKind;
@@ -187,10 +187,8 @@ impl Watch {
 
     /// The ports that its labels name, if this host may lease them and nobody has them.
     fn label_ports(&self, container: &Container) -> Option<(Hold, Hold)> {
-        let port = |label: &str| container.labels.get(label)?.parse().ok();
-        let adb = self.context.ports.hold_exactly(PortKind::Adb, port(LABEL_PORT_ADB)?)?;
-        let webrtc = self.context.ports.hold_exactly(PortKind::Webrtc, port(LABEL_PORT_WEBRTC)?)?;
-        Some((adb, webrtc))
+        let hold = |kind: PortKind| self.context.ports.hold_exactly(kind, labelled_port(container, kind)?);
+        Some((hold(PortKind::Adb)?, hold(PortKind::Webrtc)?))
     }
 
     async fn park_data(&self, known: &BTreeSet<DeviceId>) -> Result<(), Hindrance> {

@@ -23,6 +23,10 @@ const EVERY: Duration = Duration::from_hours(1);
 const CHUNK: u32 = 100;
 /// Between two chunks, so that others get to the disk.
 const BETWEEN_CHUNKS: Duration = Duration::from_millis(50);
+/// Recorders that are ended on one phone before the next phone has its turn.
+const ENDS: u32 = 3;
+/// As many videos that cannot be deleted are the disk's fault, and no others are tried.
+const STUCK: usize = 100;
 /// What has no row is kept so much longer: rows come back with a restored database.
 const LONGER: Duration = Duration::from_hours(24);
 /// A wall clock that was set by more is not believed for so long, see [`Steadiness`].
@@ -76,7 +80,7 @@ pub(crate) async fn run(context: Arc<Context>) -> Result<(), String> {
                 fatal(expire(&context).await)?;
             }
         }
-        let phones = context.store.read(device::all).await.map_err(|error| error.to_string())?;
+        let phones = context.read_in_the_end(device::all).await?;
         let mut left = BTreeSet::new();
         for row in phones.iter().filter(|row| all || unasked.contains(&row.id())) {
             if !sweep(&context, row, &mut strays).await? {
@@ -120,13 +124,20 @@ async fn sweep(context: &Context, row: &DeviceRow, strays: &mut Strays) -> Resul
             return Ok(false);
         }
     };
+    let mut ended = 0;
     for leftover in found {
         // Read after the list: a folder is made only when its row is there.
         let id = leftover.recording;
-        let known = context.store.read(move |connection| recording::get(connection, id)).await;
-        let known = known.map_err(|error| error.to_string())?;
+        let known = context.read_in_the_end(move |connection| recording::get(connection, id)).await?;
         if known.as_ref().is_some_and(|row| !row.phase.is_terminal()) {
             continue;
+        }
+        if leftover.process.is_some() {
+            // Each may take its time, and other phones wait.
+            if ended == ENDS {
+                return Ok(false);
+            }
+            ended += 1;
         }
         let done = clear_up(context, phone, leftover, known.is_some_and(|row| row.is_taken()), strays).await;
         if let Err(error) = done {
@@ -166,24 +177,36 @@ async fn expire(context: &Context) -> Result<(), Hindrance> {
         Timestamp(now.0.saturating_sub(millis))
     };
     let end = before(keep);
-    loop {
-        let old = context.read(move |connection| recording::expired(connection, end, CHUNK)).await?;
+    // One that cannot be deleted holds up no other.
+    let (mut stuck, mut fault) = (BTreeSet::new(), None);
+    while stuck.len() < STUCK {
+        let most = CHUNK + u32::try_from(stuck.len()).unwrap_or(CHUNK);
+        let mut old = context.read(move |connection| recording::expired(connection, end, most)).await?;
+        old.retain(|(_, id)| !stuck.contains(id));
         if old.is_empty() {
             break;
         }
-        for (device, id) in &old {
-            delete(context, *device, *id).await?;
+        let mut gone = Vec::new();
+        for (device, id) in old {
+            match delete(context, device, id).await {
+                Ok(()) => gone.push(id),
+                Err(hindrance) => {
+                    stuck.insert(id);
+                    fault.get_or_insert(hindrance);
+                }
+            }
         }
-        let ids: Vec<RecordingId> = old.into_iter().map(|(_, id)| id).collect();
-        context.write(move |tx| ids.iter().try_for_each(|id| recording::forget(tx, *id))).await?;
+        context.write(move |tx| gone.iter().try_for_each(|id| recording::forget(tx, *id))).await?;
         sleep(BETWEEN_CHUNKS).await;
     }
     for (device, id) in context.videos.kept_before(before(keep + LONGER)).await {
-        if context.read(move |connection| recording::get(connection, id)).await?.is_none() {
-            delete(context, device, id).await?;
+        if context.read(move |connection| recording::get(connection, id)).await?.is_none()
+            && let Err(hindrance) = delete(context, device, id).await
+        {
+            fault.get_or_insert(hindrance);
         }
     }
-    Ok(())
+    fault.map_or(Ok(()), Err)
 }
 
 async fn delete(context: &Context, device: DeviceId, id: RecordingId) -> Result<(), Hindrance> {

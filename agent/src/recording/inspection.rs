@@ -13,15 +13,22 @@ use std::os::unix::fs::MetadataExt;
 const BLOCK: usize = 256 * 1024;
 
 /// Size and SHA-256 in one reading.
-pub(super) fn hash(file: &File) -> io::Result<(u64, String)> {
+///
+/// # Errors
+/// Those of the disk, and [`io::ErrorKind::FileTooLarge`] beyond `limit` bytes.
+pub(super) fn hash(file: &File, limit: u64) -> io::Result<(u64, String)> {
     if !is_plain(file)? {
         return Err(io::Error::other("it is no plain file"));
+    }
+    let size = file.metadata()?.len();
+    if size > limit {
+        return Err(too_large(size, limit));
     }
     let mut reader = file;
     reader.seek(SeekFrom::Start(0))?;
     let (mut context, mut block, mut bytes) = (Context::new(&SHA256), vec![0; BLOCK], 0);
     // Not beyond its present end, should somebody still write to it.
-    let mut reader = reader.take(file.metadata()?.len());
+    let mut reader = reader.take(size);
     loop {
         let count = reader.read(&mut block)?;
         if count == 0 {
@@ -31,6 +38,12 @@ pub(super) fn hash(file: &File) -> io::Result<(u64, String)> {
         bytes += count as u64;
     }
     Ok((bytes, hexadecimal(context.finish().as_ref())))
+}
+
+/// A file that has more bytes than were to be expected.
+pub(super) fn too_large(size: u64, limit: u64) -> io::Error {
+    let text = format!("{size} bytes, and at most {limit} were to be expected");
+    io::Error::new(io::ErrorKind::FileTooLarge, text)
 }
 
 /// Bytes as hexadecimal digits.

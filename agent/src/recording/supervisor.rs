@@ -63,8 +63,7 @@ impl Supervisor {
     /// # Errors
     /// The text of a database failure that the agent cannot go on after.
     pub async fn run(mut self, mut hints: mpsc::UnboundedReceiver<Hint>) -> Result<(), String> {
-        let known = self.context.store.read(recording::active).await;
-        for row in known.map_err(|error| error.to_string())? {
+        for row in self.context.read_in_the_end(recording::active).await? {
             self.begin(row.id(), row.device(), 0);
         }
         self.keep_house(Duration::ZERO);
@@ -105,8 +104,7 @@ impl Supervisor {
             slot.wake.raise();
             return Ok(());
         }
-        let row = self.context.store.read(move |connection| recording::get(connection, recording)).await;
-        match row.map_err(|error| error.to_string())? {
+        match self.context.read_in_the_end(move |connection| recording::get(connection, recording)).await? {
             Some(row) if !row.phase.is_terminal() => self.begin(recording, row.device(), 0),
             Some(row) if row.desired.wish == RecordingWish::Deleted => self.deletion.raise(),
             _ => {}

@@ -14,10 +14,11 @@
 //! the phone that holds it open still could: it is that phone's own video.)
 
 use super::confined::{Folder, printable};
-use super::inspection::{examine, hash, written_at};
+use super::inspection::{examine, hash, too_large, written_at};
 use super::script::{self, Answer};
 use super::{Collected, KeptVideo, PHONE_FOLDER, Phone, Source, VideoError, Videos};
 use crate::adb::Adb;
+use crate::host::removal::remove_file;
 use crate::runtime::redroid::serial;
 use async_trait::async_trait;
 use nix::errno::Errno;
@@ -122,13 +123,14 @@ impl HostVideos {
             return Err(VideoError::Refused(text));
         }
         let part = self.part(source.device, source.recording);
-        let taken = remove(&part).and_then(|()| take_file(&folder, file, &part, source.may_be_written));
+        let taken =
+            remove_file(&part).and_then(|()| take_file(&folder, file, &part, source.may_be_written, limit));
         taken.map_err(|error| trouble("keeping", &part.display(), &error))?;
         Ok((true, words))
     }
 
     /// Checks and hashes what was taken, and gives it its name.
-    fn keep(&self, source: &Source, taken: bool) -> Result<Option<KeptVideo>, VideoError> {
+    fn keep(&self, source: &Source, taken: bool, limit: u64) -> Result<Option<KeptVideo>, VideoError> {
         let (part, path) =
             (self.part(source.device, source.recording), self.path(source.device, source.recording));
         let from = if taken { &part } else { &path };
@@ -144,16 +146,25 @@ impl HostVideos {
                 fs::rename(&part, &path)?;
             }
             sync_parent(&path)?;
-            let kept = self.part_from_phone(source, opened)?;
-            let (bytes, sha256) = hash(&kept)?;
+            let kept = self.part_from_phone(source, opened, limit)?;
+            let (bytes, sha256) = hash(&kept, limit)?;
             let movie = examine(&kept, bytes)?;
             Ok(KeptVideo { bytes, sha256, movie, written_at: written_at(&kept) })
         };
-        keep().map(Some).map_err(|error| trouble("keeping", &path.display(), &error))
+        match keep() {
+            // Whoever has it open on the phone made it larger meanwhile.
+            Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+                for path in [&part, &path] {
+                    remove_file(path).map_err(|error| trouble("deleting", &path.display(), &error))?;
+                }
+                Err(VideoError::Refused(format!("its file grew while it was taken: {error}")))
+            }
+            kept => kept.map(Some).map_err(|error| trouble("keeping", &path.display(), &error)),
+        }
     }
 
     /// The kept file, once no name on the phone leads to it any more.
-    fn part_from_phone(&self, source: &Source, kept: File) -> io::Result<File> {
+    fn part_from_phone(&self, source: &Source, kept: File, limit: u64) -> io::Result<File> {
         if kept.metadata()?.nlink() == 1 {
             return Ok(kept);
         }
@@ -166,8 +177,8 @@ impl HostVideos {
         }
         let (part, path) =
             (self.part(source.device, source.recording), self.path(source.device, source.recording));
-        remove(&part)?;
-        copy(kept, &part)?.sync_all()?;
+        remove_file(&part)?;
+        copy(kept, &part, limit)?.sync_all()?;
         fs::rename(&part, &path)?;
         sync_parent(&path)?;
         File::open(&path)
@@ -252,7 +263,7 @@ impl Videos for HostVideos {
             None => self.pull(source, limit).await?,
         };
         let own = source.clone();
-        let video = self.blocking(move |videos| videos.keep(&own, taken)).await?;
+        let video = self.blocking(move |videos| videos.keep(&own, taken, limit)).await?;
         Ok(Collected { video, words })
     }
 
@@ -260,7 +271,7 @@ impl Videos for HostVideos {
         let own = source.clone();
         let cleared = self
             .blocking(move |videos| {
-                let _ = fs::remove_file(videos.part(own.device, own.recording));
+                let _ = remove_file(&videos.part(own.device, own.recording));
                 let Some(folder) = videos.open(&own)? else { return Ok(()) };
                 let clear = || -> io::Result<()> {
                     folder.remove(&NAMES)?;
@@ -278,7 +289,7 @@ impl Videos for HostVideos {
     async fn delete(&self, device: DeviceId, recording: RecordingId) -> Result<(), VideoError> {
         self.blocking(move |videos| {
             for path in [videos.path(device, recording), videos.part(device, recording)] {
-                remove(&path).map_err(|error| trouble("deleting", &path.display(), &error))?;
+                remove_file(&path).map_err(|error| trouble("deleting", &path.display(), &error))?;
             }
             // Works only once it is empty.
             let _ = fs::remove_dir(videos.folder.join(device.to_string()));
@@ -353,13 +364,6 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync)
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// The size, once it does not change any more.
 fn stable_size(file: &File) -> io::Result<u64> {
     let mut size = file.metadata()?.len();
@@ -376,7 +380,7 @@ fn stable_size(file: &File) -> io::Result<u64> {
 
 /// A second name for the file that is open; a copy where there can be none, where the file has
 /// other names already, and where somebody may still write to it.
-fn take_file(folder: &Folder, file: File, part: &Path, may_be_written: bool) -> io::Result<()> {
+fn take_file(folder: &Folder, file: File, part: &Path, may_be_written: bool, limit: u64) -> io::Result<()> {
     let about = file.metadata()?;
     if about.nlink() == 1 && !may_be_written {
         match folder.link(VIDEO, part) {
@@ -388,18 +392,21 @@ fn take_file(folder: &Folder, file: File, part: &Path, may_be_written: bool) -> 
                     return Ok(());
                 }
                 // Exchanged in this very moment.
-                remove(part)?;
+                remove_file(part)?;
             }
             Err(error) if no_link(&error) => {}
             Err(error) => return Err(error),
         }
     }
-    copy(file, part).map(drop)
+    copy(file, part, limit).map(drop)
 }
 
 /// Copies the bytes that a file has now, and when it was written.
-fn copy(mut file: File, part: &Path) -> io::Result<File> {
+fn copy(mut file: File, part: &Path, limit: u64) -> io::Result<File> {
     let about = file.metadata()?;
+    if about.len() > limit {
+        return Err(too_large(about.len(), limit));
+    }
     let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o640).open(part)?;
     file.seek(SeekFrom::Start(0))?;
     io::copy(&mut file.take(about.len()), &mut copy)?;

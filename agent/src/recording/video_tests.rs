@@ -175,13 +175,35 @@ fn a_name_made_on_the_phone_after_the_look_does_not_lead_to_the_video() {
     scene.videos.make_room(&scene.source).unwrap();
     let (taken, _) = scene.videos.take(&scene.source, LIMIT).unwrap();
     fs::hard_link(&file, &other).unwrap();
-    let video = scene.videos.keep(&scene.source, taken).unwrap();
+    let video = scene.videos.keep(&scene.source, taken, LIMIT).unwrap();
     fs::write(&other, "changed").unwrap();
     assert_eq!(fs::read(scene.kept()).unwrap(), whole());
     assert_eq!(video.as_ref().unwrap().sha256, sha256(&whole()));
     // Killed before it was noted: it is as it was kept.
     let (taken, _) = scene.videos.take(&scene.source, LIMIT).unwrap();
-    assert_eq!(scene.videos.keep(&scene.source, taken).unwrap(), video);
+    assert_eq!(scene.videos.keep(&scene.source, taken, LIMIT).unwrap(), video);
+}
+
+/// The size was looked at before; whoever has the file open on the phone makes it larger then.
+#[test]
+fn a_file_that_grows_while_it_is_taken_is_refused_and_takes_no_room() {
+    let scene = Scene::here();
+    let file = scene.folder().join(VIDEO);
+    for second_name in [false, true] {
+        fs::write(&file, whole()).unwrap();
+        let open = OpenOptions::new().write(true).open(&file).unwrap();
+        scene.videos.make_room(&scene.source).unwrap();
+        let (taken, _) = scene.videos.take(&scene.source, LIMIT).unwrap();
+        if second_name {
+            fs::hard_link(&file, scene.folder().join("other")).unwrap();
+        }
+        open.set_len(8 << 40).unwrap();
+        let refused = scene.videos.keep(&scene.source, taken, LIMIT);
+        assert!(matches!(refused, Err(VideoError::Refused(_))), "{refused:?}");
+        assert!(
+            !scene.kept().exists() && fs::read_dir(scene.kept().parent().unwrap()).unwrap().next().is_none()
+        );
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,10 @@
 //! Redroid takes settings only as arguments of `/init`, never from the environment, and
 //! splits them at spaces; `DeviceSpec::faults` has refused what would not survive that.
 
-use super::{ContainerSpec, LABEL_DEVICE, LABEL_GENERATION, LABEL_HOST, LABEL_SPEC_HASH, Privilege};
+use super::{
+    Container, ContainerSpec, LABEL_DEVICE, LABEL_GENERATION, LABEL_HOST, LABEL_SPEC_HASH, Privilege,
+};
+use crate::store::port_lease::PortKind;
 use phonefleet_protocol::facts::Ports;
 use phonefleet_protocol::id::{DeviceId, HostId};
 use phonefleet_protocol::spec::{DeviceSpec, GpuMode};
@@ -22,6 +25,15 @@ use xxhash_rust::xxh3::xxh3_64;
 pub const LABEL_PORT_ADB: &str = "phonefleet.port.adb";
 /// Label with the port kept for a WebRTC streamer.
 pub const LABEL_PORT_WEBRTC: &str = "phonefleet.port.webrtc";
+
+/// The port of this kind that a container's labels name.
+pub fn labelled_port(container: &Container, kind: PortKind) -> Option<u16> {
+    let label = match kind {
+        PortKind::Adb => LABEL_PORT_ADB,
+        PortKind::Webrtc => LABEL_PORT_WEBRTC,
+    };
+    container.labels.get(label)?.parse().ok()
+}
 
 /// What the host decides for all its phones.
 #[derive(Clone, Debug, PartialEq, Eq)]
