@@ -98,6 +98,8 @@ pub(super) struct State {
     pub videos: BTreeMap<RecordingId, KeptVideo>,
     pub free_bytes: Option<u64>,
     pub video_disk_refuses: bool,
+    /// Videos that the disk does not let go.
+    pub undeletable: BTreeSet<RecordingId>,
     pub signals_get_lost: bool,
     pub pids: u64,
     pub slow: Duration,

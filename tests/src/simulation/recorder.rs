@@ -183,6 +183,11 @@ impl Machine {
         self.lock().video_disk_refuses = refused;
     }
 
+    /// The disk does not let these videos go.
+    pub fn set_undeletable(&self, videos: impl IntoIterator<Item = RecordingId>) {
+        self.lock().undeletable = videos.into_iter().collect();
+    }
+
     /// Bytes that are free where videos are kept; `None` is plenty.
     pub fn set_free_bytes(&self, free: Option<u64>) {
         self.lock().free_bytes = free;
@@ -452,6 +457,9 @@ impl Videos for SimulatedVideos {
     }
 
     async fn delete(&self, _: DeviceId, recording: RecordingId) -> Result<(), VideoError> {
+        if self.machine.lock().undeletable.contains(&recording) {
+            return Err(VideoError::Disk("the disk does not let it go".to_owned()));
+        }
         self.machine.lock().videos.remove(&recording);
         self.crash.after_effect().await;
         Ok(())

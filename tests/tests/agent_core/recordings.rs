@@ -324,3 +324,28 @@ async fn what_is_deleted_by_order_leaves_neither_file_nor_row() {
         world.until("nothing again", gone).await;
     }
 }
+
+/// One that its disk does not let go holds up no other, and goes when it can.
+#[tokio::test(start_paused = true)]
+async fn a_video_that_cannot_be_deleted_holds_up_no_other() {
+    let mut world = World::start().await;
+    for number in [1, 2] {
+        let desired = world.recording(number, &[]).await;
+        world.controller.record(&DesiredRecording { wish: RecordingWish::Stopped, ..desired }).await;
+        world.over(recording(number)).await;
+    }
+    world.machine.set_undeletable([recording(1)]);
+    for number in [1, 2] {
+        let desired = world.record(number, 8);
+        world.controller.record(&DesiredRecording { wish: RecordingWish::Deleted, ..desired }).await;
+    }
+    world
+        .until("the other one is gone", |world| (world.machine.videos() == [recording(1)]).then_some(()))
+        .await;
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(world.count("SELECT count(*) FROM recording"), 1);
+    world.machine.set_undeletable([]);
+    world.until("nothing", |world| (world.count("SELECT count(*) FROM recording") == 0).then_some(())).await;
+    assert_eq!(world.machine.videos(), []);
+    world.restart_agent().await;
+}
