@@ -135,6 +135,27 @@ fn a_stranger_who_comes_first_is_refused_and_the_peer_welcome_after_it() {
     }
 }
 
+/// Releases of the past and of the future agree on what both understand.
+#[test]
+fn a_peer_that_speaks_other_versions_too_is_welcome() {
+    for (lowest, highest) in [(1, 1), (0, 1), (1, 9), (0, u32::MAX)] {
+        let mut endpoint = endpoint();
+        hear(&mut endpoint, &hello(2, "host", Versions { lowest, highest }), false);
+        assert!(endpoint.is_open(), "{lowest} to {highest}");
+    }
+    let versions = |lowest, highest| Versions { lowest, highest };
+    for (one, other, common) in [
+        (versions(1, 3), versions(2, 5), Some(3)),
+        (versions(1, 1), versions(1, 9), Some(1)),
+        (versions(3, 4), versions(4, 4), Some(4)),
+        (versions(1, 2), versions(3, 4), None),
+        // Nonsense has nothing in common with anybody.
+        (versions(9, 1), versions(1, 9), None),
+    ] {
+        assert_eq!((one.common(other), other.common(one)), (common, common), "{one:?} {other:?}");
+    }
+}
+
 /// A second one who could be the peer is another thing: then nobody is.
 #[test]
 fn a_conflict_closes() {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`nonsense`] | what is no message at all, on every topic, once, retained and in floods |
 //! | [`lies`] | well-formed messages of somebody who may not say so |
+//! | [`versions`] | what peers of other releases say |
 //! | [`double`] | a second living agent with the same host id |
 //! | [`calls`] | HTTP that is late, too much, or nasty |
 //! | [`stranger`] | somebody at the broker, and what must not change by it |
@@ -14,3 +15,4 @@ mod double;
 mod lies;
 mod nonsense;
 mod stranger;
+mod versions;
