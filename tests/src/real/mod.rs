@@ -22,6 +22,7 @@
 //! | [`phone`] | one ordered phone, and the proof that nobody touched it |
 //! | [`fake_clock`] | a wall clock that a test sets |
 //! | [`small_disk`] | a file system that a test fills |
+//! | [`lossy_disk`] | a file system whose machine loses power |
 //! | [`audit`] | everything that must fit together, or be gone |
 //! | [`process_table`] | processes and listening ports, as the kernel tells |
 //! | [`wait`] | conditions with deadlines |
@@ -34,6 +35,7 @@ pub mod broker;
 pub mod engine;
 pub mod fake_clock;
 pub mod http;
+pub mod lossy_disk;
 pub mod network;
 pub mod phone;
 pub mod process_table;

@@ -5,6 +5,7 @@ use super::broker::{Broker, free_port};
 use super::engine::{Container, Engine};
 use super::fake_clock::FakeClock;
 use super::http::{Api, Reply};
+use super::lossy_disk::LossyDisk;
 use super::network::Network;
 use super::process_table;
 use super::processes::Processes;
@@ -38,6 +39,8 @@ pub struct WorldOptions {
     pub broker_addresses: Vec<String>,
     /// Kibibytes of a disk of its own for the controller's database.
     pub controller_disk: Option<u32>,
+    /// The controller's database and the agents' state are each on a disk whose power can be cut.
+    pub lossy_disks: bool,
     /// The controller and all agents have a clock that can be set: see [`World::clock`].
     pub clock: bool,
 }
@@ -49,6 +52,7 @@ impl Default for WorldOptions {
             controller: String::new(),
             broker_addresses: Vec::new(),
             controller_disk: None,
+            lossy_disks: false,
             clock: false,
         }
     }
@@ -120,6 +124,8 @@ pub struct Host {
     pub far: bool,
     /// Its state's disk, if it has one of its own.
     pub disk: Option<SmallDisk>,
+    /// The same, if its power can be cut.
+    pub lossy_disk: Option<LossyDisk>,
 }
 
 /// The installation.
@@ -135,6 +141,8 @@ pub struct World {
     pub broker: Broker,
     /// The user's adb.
     pub adb: Adb,
+    /// The disk of the controller's database, if its power can be cut.
+    pub lossy_disk: Option<LossyDisk>,
     /// The daemons' clock, if it can be set.
     pub clock: Option<FakeClock>,
     /// Everything of this world.
@@ -167,7 +175,10 @@ impl World {
         let folder = temporary.path().to_owned();
         let broker = Broker::start(&folder, &options.broker_addresses);
         let disk = options.controller_disk.map(|size| SmallDisk::mount(&folder.join("c"), size));
-        let database = disk.as_ref().map_or(&folder, |disk| &disk.folder).join("controller.db");
+        let lossy_disk = options.lossy_disks.then(|| LossyDisk::mount(&folder.join("p")));
+        let own = disk.as_ref().map(|disk| &disk.folder);
+        let own = own.or(lossy_disk.as_ref().map(|disk| &disk.folder));
+        let database = own.unwrap_or(&folder).join("controller.db");
         let api = Api { address: SocketAddr::from(([127, 0, 0, 1], free_port())) };
         let text = format!(
             "listen = \"{}\"\ndatabase = \"{}\"\n[mqtt]\nurl = \"{}\"\n[quota]\ndefault_max_devices = {}\n{}\n",
@@ -193,6 +204,7 @@ impl World {
             api,
             broker,
             adb,
+            lossy_disk,
             clock,
             folder,
             disk,
@@ -222,6 +234,7 @@ impl World {
         let id = format!("h{number}-{}", std::process::id());
         let state = self.folder.join(format!("a{number}"));
         let disk = options.disk.map(|size| SmallDisk::mount(&state, size));
+        let lossy_disk = self.lossy_disk.is_some().then(|| LossyDisk::mount(&state));
         let engine = options.engine.clone().or_else(Engine::of_environment).expect("an engine");
         let local = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (prefix, broker) = match &options.network {
@@ -260,6 +273,7 @@ impl World {
             adb_ports: first..=last,
             far: options.network.is_some(),
             disk,
+            lossy_disk,
             id: id.clone(),
         };
         self.hosts.push(host);

@@ -8,6 +8,7 @@
 //! | [`database`] | the agent's database is removed or overwritten under it; it is of a newer program |
 //! | [`backlog`] | two thousand commands wait for a host that is away |
 //! | [`clock`] | the clock of all daemons is set back an hour, and forward again |
+//! | [`power`] | the power of the controller's machine, or of the host, is cut |
 //! | [`wire`] | the broker hangs; the line to it delivers a byte a second |
 
 mod backlog;
@@ -15,6 +16,7 @@ mod clock;
 mod controller_database;
 mod database;
 mod disk;
+mod power;
 mod wire;
 
 use phonefleet_tests::real::{World, until};
