@@ -7,6 +7,8 @@ use phonefleet_tests::real::{World, until};
 use serde_json::{Value, json};
 use std::time::Duration;
 
+const REFUSED: &str = "phonefleet_controller_hellos_refused";
+
 /// A hello as a release of the future may say it: with words that this one does not have.
 fn hello(session: u64, host: &str, versions: (u32, u32), further: &Value) -> Value {
     let mut hello = json!({
@@ -60,7 +62,6 @@ fn peers_of_other_releases_agree_or_are_told_why_not() {
     });
 
     // One that is too new is not registered.
-    const REFUSED: &str = "phonefleet_controller_hellos_refused";
     let refused = number(&world, REFUSED);
     say(&world, &topic("too-new", "up"), &hello(8, "too-new", (2, 9), &agent));
     counted(&world, REFUSED, refused + 1);
