@@ -33,7 +33,7 @@ else
 	@echo "lint: cargo-deny is not installed; licences and sources of dependencies are NOT checked"
 endif
 
-test: install test-crates test-system ## all tests: of the crates, then of the whole system
+test: install test-crates test-simulation test-system ## all tests: of the crates, of simulated fleets, then of the whole system
 	@echo "make test: all tests passed"
 
 install: ## install the tools that the tests need and this machine lacks
@@ -92,17 +92,17 @@ demo: ## the whole product on one machine, shown and taken down (ARGS="--once --
 SEEDS ?= 1000
 simulate: ## simulated fleets from SEEDS=1000 seeds, or the story of SEED=n made smaller
 	$(SIMULATION)
-	$(SIMULATE) $(if $(SEED),--seed $(SEED) --shrink,--seeds $(SEEDS))
+	$(SIMULATE) $(if $(SEED),--seed $(SEED) $(if $(PLAIN),--plain) --shrink,--seeds $(SEEDS))
 
 # With faults that can be planted in the product, and that are off until asked for.
 SIMULATION := $(CARGO) build --locked --profile simulation -p phonefleet-simulation --features mutants
 SIMULATE := $(or $(CARGO_TARGET_DIR),target)/simulation/simulate
 
-test-simulation: ## seeds that failed once, three minutes of others, and every planted fault must be found
+test-simulation: ## only the simulated fleets: old failures, three minutes of seeds, every planted fault
 	$(SIMULATION)
 	$(SIMULATE) --regressions
 	$(SIMULATE) --seeds 2000 --within 180
-	$(SIMULATE) --mutants --seeds 300
+	$(SIMULATE) --mutants
 
 TIME ?= 60
 fuzz: ## fuzz what reads bytes of others, TIME seconds for each target (default 60)

@@ -77,7 +77,10 @@ async fn product(path: &Path, concurrent: usize) -> Result<Outcome> {
                         caller.notify_one();
                     }
                 }
-                Notice::SagaEnded(_) | Notice::SagaStep { .. } | Notice::RecordingEnded(_) => {}
+                Notice::SagaEnded(_)
+                | Notice::SagaStep { .. }
+                | Notice::RecordingEnded(_)
+                | Notice::EventApplied { .. } => {}
             }
         }
     };

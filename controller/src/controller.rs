@@ -84,7 +84,10 @@ impl Signals {
             // The runner may have ended with the daemon.
             Notice::SagaRunnable(saga) => _ = self.wakes.send(Wake::Runnable(saga)),
             Notice::SagaDue(at) => _ = self.wakes.send(Wake::Due(at)),
-            Notice::SagaEnded(_) | Notice::SagaStep { .. } | Notice::RecordingEnded(_) => {}
+            Notice::SagaEnded(_)
+            | Notice::SagaStep { .. }
+            | Notice::RecordingEnded(_)
+            | Notice::EventApplied { .. } => {}
         }
     }
 }

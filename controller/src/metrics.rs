@@ -213,7 +213,10 @@ impl Metrics {
                 }
             }
             Notice::RecordingEnded(end) => self.recordings.ended(end),
-            Notice::Commands(_) | Notice::SagaRunnable(_) | Notice::SagaDue(_) => {}
+            Notice::Commands(_)
+            | Notice::SagaRunnable(_)
+            | Notice::SagaDue(_)
+            | Notice::EventApplied { .. } => {}
         }
     }
 

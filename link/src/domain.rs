@@ -1,6 +1,6 @@
 //! What a daemon does with the items of its peers. Synchronous, inside a transaction.
 
-use phonefleet_protocol::stream::{Admission, Hello, Notice};
+use phonefleet_protocol::stream::{Admission, Epoch, Hello, Notice};
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::Tx;
 use phonefleet_store::rusqlite;
@@ -78,6 +78,10 @@ pub trait Domain<N>: Send + Sync + 'static {
         peer: &str,
         now: Timestamp,
     ) -> Result<Vec<LogItem>, rusqlite::Error>;
+
+    /// An item has taken effect in this transaction. Only the simulation asks for it, see
+    /// [`WATCHED`](phonefleet_protocol::mutant::WATCHED).
+    fn applied(&self, _tx: &mut Tx<'_, N>, _peer: &str, _epoch: Epoch, _number: u64) {}
 
     /// Whether the peer that introduces itself is welcome; registers it if so.
     fn admit(

@@ -39,6 +39,7 @@ mutants! {
     ApplyGap "apply-gap" "A frame behind a gap is applied."
     ApplyTwice "apply-twice" "A frame that was applied before is applied again."
     LoseCursor "lose-cursor" "The cursor of what was applied is lost at every start."
+    AcknowledgeBeforeCommit "acknowledge-before-commit" "Items are acknowledged that now and then are lost before they are applied."
     LoseCommit "lose-commit" "A commit now and then fails, and the caller hears that it stands."
     AnyAnswer "any-answer" "A saga takes an answer to an older generation for its own."
     KeepLease "keep-lease" "The ports of a removed device stay leased."
@@ -84,6 +85,9 @@ mod active {
 
 #[cfg(feature = "mutants")]
 pub use active::{plant, planted};
+
+/// Whether the simulation watches: it wants to be told what no row keeps.
+pub const WATCHED: bool = cfg!(feature = "mutants");
 
 /// Whether this fault is planted: never, outside of the simulation.
 #[cfg(not(feature = "mutants"))]

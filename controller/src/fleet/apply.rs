@@ -185,7 +185,7 @@ fn settle(
     };
     // Every other saga has reserved the right to run, or is about to give back all there is.
     let stays = active.as_ref().is_none_or(|saga| saga.saga_type == device_stop::DEFINITION.saga_type);
-    if at_rest && stays && !planted(Mutant::KeepRunningRight) {
+    if at_rest && stays {
         quota::release(tx, device.device_id, Some(Kind::Running))?;
     }
     if active.is_none() && device.deleted_at.is_none() {

@@ -8,7 +8,7 @@ use phonefleet_link::{Applied, Domain};
 use phonefleet_protocol::event::Event;
 use phonefleet_protocol::id::{FleetId, HostId};
 use phonefleet_protocol::item::{Decoded, Item, ItemError};
-use phonefleet_protocol::stream::{Admission, Hello, Notice as StreamNotice};
+use phonefleet_protocol::stream::{Admission, Epoch, Hello, Notice as StreamNotice};
 use phonefleet_protocol::time::Timestamp;
 use phonefleet_store::stream_log::{COMMAND_OUTBOX, StreamLog};
 use serde_json::value::RawValue;
@@ -42,6 +42,12 @@ impl Domain<Notice> for FleetDomain {
                 };
                 Ok(Applied::Refused { kind, reason: error.to_string() })
             }
+        }
+    }
+
+    fn applied(&self, tx: &mut Tx<'_>, peer: &str, epoch: Epoch, number: u64) {
+        if let Ok(host) = host_of(peer) {
+            tx.announce(Notice::EventApplied { host, epoch, number });
         }
     }
 

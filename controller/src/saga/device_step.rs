@@ -76,7 +76,8 @@ pub fn ensure(
         context.saga.state = crate::store::json(&state)?;
         change(&mut device);
         desire::change_wish(context.tx, &mut device, wish, context.now)?;
-        if !planted(Mutant::AnyAnswer) {
+        let impatient = planted(Mutant::DeletionDoesNotWait) && wish == Wish::Absent;
+        if !impatient && !planted(Mutant::AnyAnswer) {
             return wait_for_host(context, &device);
         }
     }

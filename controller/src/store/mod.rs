@@ -13,6 +13,7 @@ pub mod saga;
 pub mod totals;
 
 use phonefleet_protocol::id::{HostId, SagaId};
+use phonefleet_protocol::stream::Epoch;
 use phonefleet_store::migration::Schema;
 use phonefleet_store::{Migration, OpenError, Options};
 use std::path::Path;
@@ -82,6 +83,15 @@ pub enum Notice {
     },
     /// A recording ended: for the metrics.
     RecordingEnded(RecordingEnd),
+    /// An event of a host took effect: for the simulation, which alone is told.
+    EventApplied {
+        /// The host.
+        host: HostId,
+        /// Which log of it.
+        epoch: Epoch,
+        /// Its number there.
+        number: u64,
+    },
 }
 
 /// How a recording ended, for the metrics.

@@ -2,6 +2,7 @@
 
 use crate::domain::{Applied, Domain};
 use phonefleet_protocol::limits::shorten;
+use phonefleet_protocol::mutant::{Mutant, WATCHED, planted};
 use phonefleet_protocol::stream::durable::{Admission, Durable, ForkCause, LogRead};
 use phonefleet_protocol::stream::{Chain, Epoch, Hello, LogHead, Position};
 use phonefleet_protocol::time::Timestamp;
@@ -126,6 +127,12 @@ impl<N, D: Domain<N>> Durable for PeerTx<'_, '_, N, D> {
     }
 
     fn apply(&mut self, epoch: Epoch, number: u64, item: &RawValue) -> Result<(), rusqlite::Error> {
+        if planted(Mutant::AcknowledgeBeforeCommit) && self.tx.total_changes() % 31 == 7 {
+            return Ok(());
+        }
+        if WATCHED {
+            self.domain.applied(self.tx, self.peer, epoch, number);
+        }
         let aside = |kind| Aside { peer: self.peer, epoch, number, kind, payload: item.get() };
         if !self.guarded {
             return match try_item(self.tx, self.domain, self.peer, item, self.now) {

@@ -1,6 +1,7 @@
 //! Many seeds, on all cores.
 
 use crate::run::{Outcome, run};
+use crate::scenario::Seed;
 use crate::scenario::generate::scenario;
 use crate::trace::Detail;
 use std::path::Path;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Campaign {
     /// The seeds, in order.
-    pub seeds: Vec<u64>,
+    pub seeds: Vec<Seed>,
     /// Runs at a time.
     pub jobs: usize,
     /// Begin no further run after this time.
@@ -28,7 +29,7 @@ pub struct Report {
     /// Runs that were made.
     pub runs: usize,
     /// Seeds that failed, with what was found, by seed.
-    pub failed: Vec<(u64, Vec<String>)>,
+    pub failed: Vec<(Seed, Vec<String>)>,
     /// Virtual time of all of them.
     pub passed: Duration,
     /// Real time.
@@ -70,7 +71,11 @@ pub fn campaign(plan: &Campaign, templates: &Path, began: impl Fn() + Sync) -> R
 }
 
 /// Seeds that failed once, from `regressions.txt`.
-pub fn regressions() -> Vec<u64> {
-    let lines = include_str!("../regressions.txt").lines();
-    lines.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
+pub fn regressions() -> Vec<Seed> {
+    let seed = |line: &str| {
+        let mut words = line.split_whitespace();
+        let number = words.next()?.parse().ok()?;
+        Some(Seed { number, plain: words.next() == Some("plain") })
+    };
+    include_str!("../regressions.txt").lines().filter_map(seed).collect()
 }

@@ -12,6 +12,7 @@
 //! | [`scenario`] | orders and faults of one run, and how a seed draws them |
 //! | [`world`] | daemons, machines, network, users, faults |
 //! | [`watch`], [`ports`] | what must hold at every instant |
+//! | [`moment`] | what still moves, and what must hold whenever all was told |
 //! | [`observe`] | what is there in the end |
 //! | [`history`] | what users asked and were told |
 //! | [`check`] | the checkers, one file each |
@@ -26,6 +27,7 @@
 pub mod campaign;
 pub mod check;
 pub mod history;
+pub mod moment;
 pub mod mutants;
 pub mod observe;
 pub mod ports;

@@ -5,6 +5,7 @@ use phonefleet_protocol::mutant::Mutant;
 use phonefleet_simulation::campaign::{Campaign, Report, campaign, regressions};
 use phonefleet_simulation::mutants;
 use phonefleet_simulation::run::run;
+use phonefleet_simulation::scenario::Seed;
 use phonefleet_simulation::scenario::generate::scenario;
 use phonefleet_simulation::shrink::shrink;
 use phonefleet_simulation::trace::Detail;
@@ -25,6 +26,9 @@ struct Arguments {
     /// One seed only, with its story.
     #[arg(long)]
     seed: Option<u64>,
+    /// With --seed: of everything a little, whatever mood it draws.
+    #[arg(long)]
+    plain: bool,
     /// With --seed: every message of the broker, too.
     #[arg(long)]
     everything: bool,
@@ -40,7 +44,7 @@ struct Arguments {
     /// Plants this fault (builds with the feature `mutants` only).
     #[arg(long)]
     mutant: Option<String>,
-    /// Plants every fault, one after the other; each must be found within --seeds.
+    /// Plants every fault, one after the other; each must be found.
     #[arg(long)]
     mutants: bool,
     /// The seeds that failed once.
@@ -71,9 +75,7 @@ fn main() -> ExitCode {
         }
     };
     let fine = match arguments.seed {
-        _ if arguments.mutants => {
-            mutants::hunt(arguments.from, arguments.seeds, jobs(&arguments), templates.path())
-        }
+        _ if arguments.mutants => mutants::hunt(jobs(&arguments), templates.path()),
         Some(seed) => {
             mutants::plant(mutant);
             one(&arguments, seed, templates.path())
@@ -88,7 +90,7 @@ fn one(arguments: &Arguments, seed: u64, templates: &Path) -> bool {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stdout).init();
     }
-    let mut scenario = scenario(seed);
+    let mut scenario = scenario(Seed { number: seed, plain: arguments.plain });
     if let Some(only) = &arguments.only {
         scenario.entries.retain(|entry| only.contains(&entry.number));
     }
@@ -98,7 +100,7 @@ fn one(arguments: &Arguments, seed: u64, templates: &Path) -> bool {
         scenario = shrink(&scenario, &outcome.found, templates);
         outcome = run(&scenario, templates, detail);
     }
-    println!("seed {seed}: {} hosts, {} users", scenario.hosts, scenario.users);
+    println!("seed {seed}: {}, {} hosts, {} users", scenario.mood, scenario.hosts, scenario.users);
     for entry in &scenario.entries {
         println!("  {entry}");
     }
@@ -109,7 +111,8 @@ fn one(arguments: &Arguments, seed: u64, templates: &Path) -> bool {
     }
     if arguments.shrink && !outcome.found.is_empty() {
         let numbers: Vec<_> = scenario.entries.iter().map(|entry| entry.number.to_string()).collect();
-        println!("replay: simulate --seed {seed} --only {}", numbers.join(","));
+        let plain = if arguments.plain { " --plain" } else { "" };
+        println!("replay: simulate --seed {seed}{plain} --only {}", numbers.join(","));
     }
     outcome.found.is_empty()
 }
@@ -124,7 +127,7 @@ fn many(arguments: &Arguments, mutant: Option<Mutant>, templates: &Path) -> bool
         seeds: if arguments.regressions {
             regressions()
         } else {
-            (arguments.from..arguments.from.saturating_add(arguments.seeds)).collect()
+            (arguments.from..arguments.from.saturating_add(arguments.seeds)).map(Seed::new).collect()
         },
         jobs: jobs(arguments),
         within: arguments.within.map(Duration::from_secs),
@@ -132,6 +135,9 @@ fn many(arguments: &Arguments, mutant: Option<Mutant>, templates: &Path) -> bool
     };
     let report = campaign(&plan, templates, || mutants::plant(mutant));
     tell(&report);
+    if report.runs < plan.seeds.len() {
+        println!("the time was up: {} of {} seeds were run", report.runs, plan.seeds.len());
+    }
     report.failed.is_empty()
 }
 
@@ -141,7 +147,8 @@ fn tell(report: &Report) {
         for finding in found.iter().take(3) {
             println!("  {}", finding.get(..600).unwrap_or(finding));
         }
-        println!("  replay: make simulate SEED={seed}");
+        let plain = if seed.plain { " PLAIN=1" } else { "" };
+        println!("  replay: make simulate SEED={}{plain}", seed.number);
     }
     let minutes = report.took.as_secs_f64() / 60.0;
     println!(

@@ -2,7 +2,7 @@
 //! beside the daemons, and never asked of them.
 
 use crate::history::Call;
-use crate::scenario::{Scenario, Side};
+use crate::scenario::Scenario;
 use crate::watch::PhoneLog;
 use crate::world::World;
 use phonefleet_agent::runtime::LABEL_HOST;
@@ -178,12 +178,12 @@ pub struct AgentRow {
     pub container: Option<String>,
 }
 
-fn all<T>(
+pub(crate) fn all<T>(
     connection: &Connection,
     sql: &str,
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Vec<T>> {
-    connection.prepare(sql)?.query_map([], read)?.collect()
+    connection.prepare_cached(sql)?.query_map([], read)?.collect()
 }
 
 fn position(row: &Row<'_>) -> rusqlite::Result<Position> {
@@ -191,7 +191,7 @@ fn position(row: &Row<'_>) -> rusqlite::Result<Position> {
 }
 
 /// The end of a log: its newest row, or its floor.
-fn log_ends(connection: &Connection, table: &str) -> rusqlite::Result<BTreeMap<String, Position>> {
+pub(crate) fn log_ends(connection: &Connection, table: &str) -> rusqlite::Result<BTreeMap<String, Position>> {
     let sql = format!(
         "SELECT l.log, l.epoch, coalesce(max(o.seq), l.floor),
             coalesce((SELECT chain FROM {table} AS n WHERE n.log = l.log ORDER BY n.seq DESC LIMIT 1), l.floor_chain)
@@ -200,7 +200,7 @@ fn log_ends(connection: &Connection, table: &str) -> rusqlite::Result<BTreeMap<S
     Ok(all(connection, &sql, |row| Ok((row.get(0)?, position(row)?)))?.into_iter().collect())
 }
 
-fn cursors(connection: &Connection) -> rusqlite::Result<BTreeMap<String, Position>> {
+pub(crate) fn cursors(connection: &Connection) -> rusqlite::Result<BTreeMap<String, Position>> {
     let sql = "SELECT peer, epoch, through, chain FROM inbox_cursor";
     Ok(all(connection, sql, |row| Ok((row.get(0)?, position(row)?)))?.into_iter().collect())
 }
@@ -279,8 +279,11 @@ fn controller(connection: &Connection) -> rusqlite::Result<ControllerSide> {
 }
 
 fn host(world: &World, index: usize) -> rusqlite::Result<HostSide> {
+    world.sites[index].agent.read(|connection| host_of(world, index, connection))
+}
+
+fn host_of(world: &World, index: usize, connection: &Connection) -> rusqlite::Result<HostSide> {
     let site = &world.sites[index];
-    let connection = &site.agent.read()?;
     let machine = site.machine();
     let id = site.id.as_str().to_owned();
     let (own, others): (Vec<_>, Vec<_>) =
@@ -336,59 +339,10 @@ fn host(world: &World, index: usize) -> rusqlite::Result<HostSide> {
 /// A database that cannot be read.
 pub fn observe(world: &World, scenario: &Scenario) -> rusqlite::Result<Observation> {
     Ok(Observation {
-        controller: controller(&world.controller.read()?)?,
+        controller: world.controller.read(controller)?,
         hosts: (0..world.sites.len()).map(|index| host(world, index)).collect::<rusqlite::Result<_>>()?,
         history: world.office.history(),
         phones: world.watch.phones(),
         scenario: scenario.clone(),
     })
-}
-
-/// What still moves: empty when everything has come to rest.
-///
-/// # Errors
-/// A database that cannot be read.
-pub fn restless(world: &World) -> rusqlite::Result<Vec<String>> {
-    let mut found = Vec::new();
-    let connection = world.daemon(Side::Controller).read()?;
-    for (what, sql) in [
-        ("sagas", "SELECT saga_id || ' ' || type || ' ' || status || ' ' || coalesce(wait_reason, '') FROM saga_state
-            WHERE ended_at IS NULL AND status <> 'NEEDS_ATTENTION'"),
-        ("commands", "SELECT device_id FROM device WHERE command_seq IS NOT NULL OR command_dirty"),
-        ("recordings", "SELECT recording_id || ' ' || status FROM recording WHERE over_at IS NULL OR command_seq IS NOT NULL OR command_dirty"),
-        ("hosts that are away", "SELECT host_id FROM host WHERE NOT online OR conflict_with IS NOT NULL"),
-        ("devices on their way", "SELECT device_id || ' ' || status FROM device WHERE deleted_at IS NULL
-            AND status IN ('STARTING', 'STOPPING', 'CREATING', 'DELETING')"),
-    ] {
-        let rows: Vec<String> = all(&connection, sql, |row| row.get(0))?;
-        found.extend(rows.into_iter().map(|row| format!("{what}: {row}")));
-    }
-    let cursors = cursors(&connection)?;
-    let logs = log_ends(&connection, "command_outbox")?;
-    for site in &world.sites {
-        let name = site.id.as_str();
-        let connection = site.agent.read()?;
-        for (what, sql) in [
-            (
-                "open questions",
-                "SELECT device_id || ' ' || wish || ' ' || phase FROM device WHERE answer IS NULL AND NOT parked",
-            ),
-            (
-                "recordings",
-                "SELECT recording_id || ' ' || phase FROM recording WHERE phase IN ('starting', 'recording', 'stopping')",
-            ),
-        ] {
-            let rows: Vec<String> = all(&connection, sql, |row| row.get(0))?;
-            found.extend(rows.into_iter().map(|row| format!("{name}: {what}: {row}")));
-        }
-        let log = log_ends(&connection, "event_outbox")?.remove("controller");
-        if log != cursors.get(name).copied() {
-            found.push(format!("{name}: events {log:?}, applied {:?}", cursors.get(name)));
-        }
-        let cursor = self::cursors(&connection)?.remove("controller");
-        if cursor != logs.get(name).copied() {
-            found.push(format!("{name}: commands {:?}, applied {cursor:?}", logs.get(name)));
-        }
-    }
-    Ok(found)
 }

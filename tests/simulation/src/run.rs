@@ -3,7 +3,8 @@
 
 use crate::check;
 use crate::history::Asked;
-use crate::observe::{Observation, observe, restless};
+use crate::moment::restless;
+use crate::observe::{Observation, observe};
 use crate::scenario::{Order, Scenario, Target, Wanted, What};
 use crate::trace::{Detail, Trace};
 use crate::world::World;
@@ -98,6 +99,10 @@ async fn play(scenario: &Scenario, templates: &Path, trace: Trace) -> Vec<String
         let world = Arc::clone(&world);
         tokio::spawn(async move { world.office.observe(Duration::from_secs(5)).await })
     };
+    let listener = {
+        let (world, restored) = (Arc::clone(&world), check::excuse::agents_restored(scenario));
+        tokio::spawn(async move { world.listen(Duration::from_millis(500), &restored).await })
+    };
     let start = Instant::now();
     let mut under_way = JoinSet::new();
     for entry in &scenario.entries {
@@ -135,6 +140,7 @@ async fn play(scenario: &Scenario, templates: &Path, trace: Trace) -> Vec<String
         found.extend(last_orders(&world, scenario).await);
     }
     observer.abort();
+    listener.abort();
     found.extend(world.watch.violations());
     found
 }
@@ -212,12 +218,18 @@ async fn rest(world: &World, scenario: &Scenario, long: Duration) -> Result<(), 
     let began = Instant::now();
     let patience = if check::excuse::clock_jumped(scenario) { PATIENCE_WITH_CLOCKS } else { PATIENCE };
     let mut since: Option<Instant> = None;
+    let (mut pulse, mut left) = (None, Vec::new());
     loop {
-        let left = match restless(world) {
-            Ok(left) => left,
-            // A daemon that is down has perhaps no database yet.
-            Err(error) => vec![error.to_string()],
-        };
+        if pulse.replace(world.pulse()) != Some(world.pulse()) {
+            left = match restless(world) {
+                Ok(left) => left,
+                Err(error) => {
+                    // A daemon that is down has perhaps no database yet.
+                    pulse = None;
+                    vec![error.to_string()]
+                }
+            };
+        }
         if left.is_empty() {
             let since = *since.get_or_insert_with(Instant::now);
             if since.elapsed() >= long {

@@ -2,6 +2,7 @@
 //! container. What it counts, it counts by itself: living devices and running containers,
 //! never the rows in which the controller keeps its own sums.
 
+use crate::scenario::{Touches, host_name};
 use crate::trace::Trace;
 use phonefleet_protocol::id::DeviceId;
 use phonefleet_store::rusqlite::{self, Connection, OpenFlags};
@@ -28,6 +29,13 @@ struct State {
     cursors: BTreeMap<(String, i64), i64>,
     /// Hosts that have a cursor.
     peers: BTreeSet<String>,
+    /// The newest event of each epoch of each host that took effect.
+    applied: BTreeMap<(String, u64), u64>,
+    /// Sagas that are completed.
+    completed: BTreeSet<String>,
+    /// Hosts whose phones may have been touched by a fault.
+    touched: BTreeSet<String>,
+    everything_touched: bool,
     /// Devices that have a container.
     present: BTreeSet<String>,
     /// Devices that are history for the controller.
@@ -51,6 +59,7 @@ pub struct PhoneLog {
 #[derive(Clone, PartialEq)]
 struct Row {
     user: String,
+    host: String,
     wants_to_run: bool,
     cores: f64,
 }
@@ -90,6 +99,33 @@ impl Watch {
         }
     }
 
+    /// The same, of what no lost database excuses.
+    pub fn convict(&self, words: String) {
+        self.lock().violate(&self.trace, words);
+    }
+
+    /// A fault begins that may touch these phones.
+    pub fn touch(&self, touches: Touches) {
+        let mut state = self.lock();
+        match touches {
+            Touches::Nothing => {}
+            Touches::Host(host) => _ = state.touched.insert(host_name(host)),
+            Touches::Everything => state.everything_touched = true,
+        }
+    }
+
+    /// An event of a host took effect at the controller: each does so once, in order.
+    pub fn applied(&self, host: &str, epoch: u64, number: u64) {
+        let mut state = self.lock();
+        let before = state.applied.insert((host.to_owned(), epoch), number);
+        // Where in an epoch a restored controller begins again, only its cursor knows.
+        let fits = before.map_or(number == 1 || state.forgetful, |before| number == before + 1);
+        if !fits {
+            let words = format!("events: number {number} of {host} took effect after {before:?}");
+            state.violate(&self.trace, words);
+        }
+    }
+
     /// What was wrong so far.
     pub fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
@@ -106,6 +142,7 @@ impl Watch {
         state.fresh = true;
         state.forgetful = true;
         state.cursors.clear();
+        state.applied.clear();
     }
 
     /// A container on host number `host` changed. `counts`: it is one of the fleet's.
@@ -176,7 +213,7 @@ pub fn short(device: &str) -> &str {
 /// Living devices. What is on its way up again may run, whatever its row wishes meanwhile.
 const RIGHTS: &str = "SELECT device_id, user_id, wish = 'running' OR EXISTS (SELECT 1 FROM saga_state AS s
         WHERE s.saga_id = d.saga_id AND s.ended_at IS NULL AND s.status = 'RUNNING'
-            AND s.type IN ('DEVICE_CREATION', 'DEVICE_START', 'DEVICE_REBOOT', 'DEVICE_RESET')), cpu_cores
+            AND s.type IN ('DEVICE_CREATION', 'DEVICE_START', 'DEVICE_REBOOT', 'DEVICE_RESET')), cpu_cores, host_id
     FROM device AS d WHERE deleted_at IS NULL";
 
 struct Read {
@@ -184,13 +221,16 @@ struct Read {
     limits: BTreeMap<String, Limits>,
     cursors: BTreeMap<String, (i64, i64)>,
     gone: BTreeSet<String>,
+    /// Completed sagas: id, type, device.
+    completed: Vec<(String, String, String)>,
 }
 
 fn read(connection: &Connection) -> rusqlite::Result<Read> {
     let rows = connection
         .prepare_cached(RIGHTS)?
         .query_map([], |row| {
-            Ok((row.get(0)?, Row { user: row.get(1)?, wants_to_run: row.get(2)?, cores: row.get(3)? }))
+            let (user, wants_to_run, cores) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok((row.get(0)?, Row { user, host: row.get(4)?, wants_to_run, cores }))
         })?
         .collect::<rusqlite::Result<_>>()?;
     let limits = connection
@@ -209,7 +249,11 @@ fn read(connection: &Connection) -> rusqlite::Result<Read> {
         .prepare_cached("SELECT device_id FROM device WHERE deleted_at IS NOT NULL")?
         .query_map([], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    Ok(Read { rows, limits, cursors, gone })
+    let completed = connection
+        .prepare_cached("SELECT saga_id, type, device_id FROM saga_state WHERE status = 'COMPLETED' AND device_id IS NOT NULL")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(Read { rows, limits, cursors, gone, completed })
 }
 
 impl State {
@@ -250,7 +294,30 @@ impl State {
         self.gone = read.gone;
         self.rows = read.rows;
         self.limits = read.limits;
+        self.look_at_completed(read.completed, trace);
         self.judge(trace);
+    }
+
+    /// A saga is completed when its phone is what was asked for, and not before.
+    fn look_at_completed(&mut self, completed: Vec<(String, String, String)>, trace: &Trace) {
+        for (saga, kind, device) in completed {
+            if !self.completed.insert(saga) || self.fresh || self.forgetful || self.everything_touched {
+                continue;
+            }
+            let Some(row) = self.rows.get(&device).filter(|row| !self.touched.contains(&row.host)) else {
+                continue;
+            };
+            let should_run = match kind.as_str() {
+                "DEVICE_CREATION" | "DEVICE_START" | "DEVICE_REBOOT" | "DEVICE_RESET" => true,
+                "DEVICE_STOP" => false,
+                _ => continue,
+            };
+            if self.running.contains(&device) != should_run {
+                let runs = if should_run { "does not run" } else { "runs" };
+                let words = format!("order: {kind} of {device} is completed, and it {runs} at {}", row.host);
+                self.violate(trace, words);
+            }
+        }
     }
 
     /// Nobody takes more than the limits, unless they were lowered under what was taken.

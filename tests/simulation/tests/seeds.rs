@@ -2,6 +2,7 @@
 
 use phonefleet_simulation::campaign::{Campaign, campaign, regressions};
 use phonefleet_simulation::run::run;
+use phonefleet_simulation::scenario::Seed;
 use phonefleet_simulation::scenario::generate::scenario;
 use phonefleet_simulation::trace::Detail;
 use phonefleet_simulation::world;
@@ -10,7 +11,7 @@ use phonefleet_simulation::world;
 fn one_seed_gives_one_trace_to_the_byte() {
     let templates = world::templates().unwrap();
     for seed in [2, 3, 5, 7, 11, 13] {
-        let scenario = scenario(seed);
+        let scenario = scenario(Seed::new(seed));
         let once = run(&scenario, templates.path(), Detail::Everything);
         let again = run(&scenario, templates.path(), Detail::Everything);
         assert!(once.story.lines().count() > 100, "seed {seed} tells next to nothing");
@@ -24,14 +25,14 @@ fn one_seed_gives_one_trace_to_the_byte() {
 #[test]
 fn another_seed_is_another_run() {
     let templates = world::templates().unwrap();
-    let hashes = [1, 2].map(|seed| run(&scenario(seed), templates.path(), Detail::Hash).hash);
+    let hashes = [1, 2].map(|seed| run(&scenario(Seed::new(seed)), templates.path(), Detail::Hash).hash);
     assert_ne!(hashes[0], hashes[1]);
 }
 
 #[test]
 fn promises_hold_in_some_seeds() {
     let templates = world::templates().unwrap();
-    let seeds: Vec<u64> = (1..=30).chain(regressions()).collect();
+    let seeds: Vec<Seed> = (1..=30).map(Seed::new).chain(regressions()).collect();
     let runs = seeds.len();
     let plan = Campaign { seeds, jobs: 2, within: None, until_found: false };
     let report = campaign(&plan, templates.path(), || {});

@@ -114,7 +114,8 @@ impl World {
                 | Notice::SagaDue(_)
                 | Notice::SagaEnded(_)
                 | Notice::SagaStep { .. }
-                | Notice::RecordingEnded(_) => None,
+                | Notice::RecordingEnded(_)
+                | Notice::EventApplied { .. } => None,
             });
             woken.lock().unwrap_or_else(PoisonError::into_inner).extend(runnable);
         };

@@ -148,7 +148,10 @@ impl World {
                     Notice::SagaRunnable(saga) => _ = wakes.send(Wake::Runnable(saga)),
                     Notice::SagaDue(at) => _ = wakes.send(Wake::Due(at)),
                     Notice::SagaEnded(end) => seen.lock().unwrap().push(*end),
-                    Notice::SagaStep { .. } | Notice::Commands(_) | Notice::RecordingEnded(_) => {}
+                    Notice::SagaStep { .. }
+                    | Notice::Commands(_)
+                    | Notice::RecordingEnded(_)
+                    | Notice::EventApplied { .. } => {}
                 }
             }
         };

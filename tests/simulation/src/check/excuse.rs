@@ -23,6 +23,15 @@ pub fn clock_jumped(scenario: &Scenario) -> bool {
     faults(scenario).any(|fault| matches!(fault, Fault::ClockJumps(..)))
 }
 
+/// Hosts whose agent's database was put back: its rows may be of another moment than its log.
+pub fn agents_restored(scenario: &Scenario) -> BTreeSet<String> {
+    let restored = |fault| match fault {
+        Fault::Restored(Side::Agent(host), _) => Some(host_name(host)),
+        _ => None,
+    };
+    faults(scenario).filter_map(restored).collect()
+}
+
 /// Hosts whose phones may have been touched by a fault, by id.
 pub fn touched_hosts(scenario: &Scenario) -> BTreeSet<String> {
     let mut touched = BTreeSet::new();

@@ -1,7 +1,8 @@
 //! From a seed to a scenario. Each seed draws which kinds of faults it has at all: a few
 //! kinds often meet each other in ways that all kinds together would drown.
 
-use super::{CallFault, Entry, Fault, Order, Scenario, Side, Target, Wanted, What};
+use super::mood::{self, Kind, Mood};
+use super::{CallFault, Entry, Fault, Order, Scenario, Seed, Side, Target, Wanted, What};
 use crate::random::Random;
 use phonefleet_controller::order::Verb;
 use std::time::Duration;
@@ -11,12 +12,18 @@ const ORDERS: u64 = 100;
 /// Kinds of faults: see [`fault`].
 const KINDS: u64 = 18;
 
-/// The scenario of a seed.
-pub fn scenario(seed: u64) -> Scenario {
-    let mut random = Random::new(seed, "scenario");
+/// The scenario of a seed, in the mood that it draws.
+pub fn scenario(seed: Seed) -> Scenario {
+    let mood = if seed.plain { &mood::PLAIN } else { mood::of(seed.number) };
+    let mut random = Random::new(seed.number, "scenario");
     let hosts = random.pick(&[1, 1, 2, 2, 2, 3]);
     let users = random.pick(&[1, 2]);
-    let mut draft = Draft { targets: Vec::new(), entries: Vec::new(), hosts, users };
+    let mut draft = Draft { mood, targets: Vec::new(), entries: Vec::new(), hosts, users };
+    for _ in 0..mood.early {
+        let at = random.seconds(0, 15);
+        let user = random.index(users);
+        draft.create(&mut random, user, at);
+    }
     for _ in 0..random.below(12) + 3 {
         let at = random.seconds(0, ORDERS);
         draft.order(&mut random, at);
@@ -24,23 +31,32 @@ pub fn scenario(seed: u64) -> Scenario {
     let calm = random.chance(10);
     // Only what no phone may notice, so that every phone can be held to that.
     let gentle = random.chance(35);
-    let kinds: Vec<u64> =
-        (0..KINDS).filter(|kind| random.chance(30) && (*kind < GENTLE || !gentle)).collect();
+    let kinds: Vec<u64> = if mood.faults.is_empty() {
+        (0..KINDS).filter(|kind| random.chance(30) && (*kind < GENTLE || !gentle)).collect()
+    } else {
+        mood.faults.to_vec()
+    };
     if !calm && !kinds.is_empty() {
-        for _ in 0..=random.below(8) {
+        for _ in 0..=random.below(mood.most_faults) {
             let at = random.seconds(0, ORDERS + 20);
             let kind = random.pick(&kinds);
             if let Some(fault) = fault(kind, &mut random, &draft) {
                 draft.push(at, What::Fault(fault));
+                if let Fault::Restored(_, later) = fault
+                    && mood.verbs_after_backups
+                {
+                    draft.stop_and_start(&mut random, at, Duration::from_millis(later));
+                }
             }
         }
     }
     let mut entries = draft.entries;
     entries.sort_by_key(|entry| (entry.at, entry.number));
-    Scenario { seed, hosts, users, entries }
+    Scenario { seed: seed.number, mood: mood.name, hosts, users, entries }
 }
 
 struct Draft {
+    mood: &'static Mood,
     targets: Vec<(Target, Duration)>,
     entries: Vec<Entry>,
     hosts: usize,
@@ -52,47 +68,56 @@ impl Draft {
         self.entries.push(Entry { number: self.entries.len(), at, what });
     }
 
+    fn create(&mut self, random: &mut Random, user: usize, at: Duration) {
+        let entry = self.entries.len();
+        let wanted = wanted(random, self.hosts);
+        let order = Order::Create { user, wanted, keyed: random.chance(80), twice: random.chance(15) };
+        self.push(at, What::Order(order));
+        self.targets.push((Target { entry, index: 0 }, at));
+    }
+
+    /// Something that the backup does not know of when it is put back.
+    fn stop_and_start(&mut self, random: &mut Random, at: Duration, within: Duration) {
+        let before: Vec<_> = self.targets.iter().filter(|(_, ordered)| *ordered < at).copied().collect();
+        if before.is_empty() {
+            return;
+        }
+        let (target, _) = random.pick(&before);
+        for verb in [Verb::Stop, Verb::Start] {
+            let at = at + random.time(Duration::ZERO, within);
+            self.push(at, What::Order(Order::Verb { target, verb, keyed: true, twice: false }));
+        }
+    }
+
     fn order(&mut self, random: &mut Random, at: Duration) {
         let entry = self.entries.len();
         let user = random.index(self.users);
+        let soon = self.mood.soon;
         let late = |random: &mut Random, after: Duration| {
             // Mostly when it has come to rest, and sometimes right behind.
-            if random.chance(30) {
+            if random.chance(soon) {
                 after + random.time(Duration::ZERO, Duration::from_secs(2))
             } else {
                 random.time(after, Duration::from_secs(ORDERS + 10))
             }
         };
         let known = (!self.targets.is_empty()).then(|| random.pick(&self.targets));
-        match (random.below(100), known) {
-            (0..35, _) | (44..86, None) => {
-                let wanted = wanted(random, self.hosts);
-                let order =
-                    Order::Create { user, wanted, keyed: random.chance(80), twice: random.chance(15) };
-                self.push(at, What::Order(order));
-                self.targets.push((Target { entry, index: 0 }, at));
+        match (self.mood.kind(random.below(100)), known) {
+            (Kind::Create, _) | (Kind::Verb | Kind::Record | Kind::StopAndStart | Kind::Film, None) => {
+                self.create(random, user, at);
             }
-            (35..44, _) => {
+            (Kind::Batch, _) => {
                 let wanted: Vec<_> = (0..random.below(6) + 2).map(|_| wanted(random, self.hosts)).collect();
                 self.targets.extend((0..wanted.len()).map(|index| (Target { entry, index }, at)));
                 self.push(at, What::Order(Order::Batch { user, wanted }));
             }
-            (44..72, Some((target, after))) => {
-                let verb = random.pick(&[
-                    Verb::Stop,
-                    Verb::Stop,
-                    Verb::Start,
-                    Verb::Start,
-                    Verb::Reboot,
-                    Verb::Reset,
-                    Verb::Delete,
-                    Verb::Delete,
-                ]);
+            (Kind::Verb, Some((target, after))) => {
+                let verb = random.pick(self.mood.verbs);
                 let at = late(random, after);
                 let order = Order::Verb { target, verb, keyed: random.chance(80), twice: random.chance(15) };
                 self.push(at, What::Order(order));
             }
-            (72..82, Some((target, after))) => {
+            (Kind::Record, Some((target, after))) => {
                 let at = late(random, after + Duration::from_secs(3));
                 self.push(at, What::Order(Order::Record { target, seconds: random.below(25) + 2 }));
                 if random.chance(50) {
@@ -100,7 +125,7 @@ impl Draft {
                     self.push(at, What::Order(Order::StopRecording { target }));
                 }
             }
-            (82..86, Some((target, after))) => {
+            (Kind::StopAndStart, Some((target, after))) => {
                 // Stop and start in a row, which is where late answers do harm.
                 let at = late(random, after);
                 for verb in [Verb::Stop, Verb::Start] {
@@ -108,13 +133,20 @@ impl Draft {
                     self.push(at, What::Order(Order::Verb { target, verb, keyed: true, twice: false }));
                 }
             }
-            (86..95, _) => {
+            (Kind::Limits, _) => {
                 let few = |random: &mut Random| random.chance(60).then(|| random.below(5));
                 let (devices, running) = (few(random), few(random));
                 let cores = random.chance(30).then(|| random.below(6));
                 self.push(at, What::Order(Order::Limits { user, devices, running, cores }));
             }
-            _ => {
+            (Kind::Film, Some((target, after))) => {
+                // Something happens to the phone while it records.
+                let at = late(random, after + Duration::from_secs(3));
+                self.push(at, What::Order(Order::Record { target, seconds: random.below(25) + 10 }));
+                let (at, verb) = (at + random.seconds(1, 12), random.pick(self.mood.verbs));
+                self.push(at, What::Order(Order::Verb { target, verb, keyed: true, twice: false }));
+            }
+            (Kind::Cordon, _) => {
                 let (host, on) = (random.index(self.hosts), random.chance(50));
                 self.push(at, What::Order(Order::Cordon { host, on }));
             }

@@ -3,16 +3,42 @@
 //! one is made smaller.
 
 pub mod generate;
+pub mod mood;
 
 use phonefleet_controller::order::Verb;
 use std::fmt;
 use std::time::Duration;
+
+/// What a scenario follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seed {
+    /// The number.
+    pub number: u64,
+    /// Whatever mood the number draws, it is of everything a little: as it was before there
+    /// were moods.
+    pub plain: bool,
+}
+
+impl Seed {
+    /// A number, with the mood that it draws.
+    pub fn new(number: u64) -> Self {
+        Self { number, plain: false }
+    }
+}
+
+impl fmt::Display for Seed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}{}", self.number, if self.plain { " plain" } else { "" })
+    }
+}
 
 /// One run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// Everything follows from it.
     pub seed: u64,
+    /// What it concentrates on.
+    pub mood: &'static str,
     /// Hosts of the fleet, 1 to 3.
     pub hosts: usize,
     /// Users, 1 or 2.

@@ -2,6 +2,7 @@
 
 use super::daemon::{Gate, Life, follow_disk};
 use super::network::Network;
+use crate::watch::Watch;
 use phonefleet_agent::agent::Agent;
 use phonefleet_protocol::host::Capacity;
 use phonefleet_protocol::id::{HostId, MachineId};
@@ -32,10 +33,11 @@ pub async fn live(
     network: Network,
     ids: Arc<SeededIds>,
     witness: Arc<dyn Fn() + Send + Sync>,
+    watch: Arc<Watch>,
 ) {
     let Identity { host, client, machine_id, machine } = identity;
     let crash = life.crash.clone();
-    let gate = Gate { witness, crash: crash.clone() };
+    let gate = Gate::new(witness, crash.clone(), watch);
     let mode = Mode::Inline { gate: Some(Arc::new(gate)) };
     // The lock of the one that was killed is gone when its last task is.
     let Ok(store) = phonefleet_agent::store::open(&life.database, mode) else { return };

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use phonefleet_controller::api::{self, Api};
 use phonefleet_controller::controller::{Controller, Parts, Settings, Signals};
 use phonefleet_controller::metrics::Metrics;
-use phonefleet_controller::store;
+use phonefleet_controller::store::{self, Notice};
 use phonefleet_protocol::topic::Channel;
 use phonefleet_store::Mode;
 use phonefleet_tests::simulation::time::SeededIds;
@@ -34,9 +34,15 @@ pub async fn live(life: Life, network: Network, ids: Arc<SeededIds>, watch: Arc<
     door.send_replace(None);
     let metrics = Arc::new(Metrics::default());
     let observer = Arc::clone(&metrics);
-    let signals = Signals::new(Arc::new(move |notice| observer.on_notice(notice)));
+    let seen = Arc::clone(&watch);
+    let signals = Signals::new(Arc::new(move |notice| {
+        if let Notice::EventApplied { host, epoch, number } = notice {
+            seen.applied(host.as_str(), epoch.0, *number);
+        }
+        observer.on_notice(notice);
+    }));
     let witness = watch.commits_of(&life.database);
-    let gate = Gate { witness, crash: life.crash.clone() };
+    let gate = Gate::new(witness, life.crash.clone(), watch);
     let mode = Mode::Inline { gate: Some(Arc::new(gate)) };
     // The lock of the one that was killed is gone when its last task is.
     let Ok(store) = store::open(&life.database, mode, signals.on_commit()) else { return };

@@ -2,17 +2,18 @@
 
 use super::clock::DaemonClock;
 use crate::trace::Trace;
+use crate::watch::Watch;
 use phonefleet_store::rusqlite::{self, Connection, OpenFlags};
 use phonefleet_store::{CommitGate, Store};
 use phonefleet_tests::simulation::CrashPoint;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// From a daemon's end to its next start.
 const RESTART: Duration = Duration::from_millis(500);
@@ -45,6 +46,8 @@ pub struct Daemon {
     kill: Arc<Notify>,
     hold: watch::Sender<bool>,
     full: watch::Sender<bool>,
+    /// Whoever looks opens it once: a connection reads the whole schema first.
+    reader: Mutex<Option<Connection>>,
     task: JoinHandle<()>,
 }
 
@@ -96,6 +99,7 @@ impl Daemon {
             kill,
             hold,
             full,
+            reader: Mutex::default(),
             task,
         }
     }
@@ -131,13 +135,24 @@ impl Daemon {
         Backup { files: files.into() }
     }
 
-    /// Its database, read beside it.
-    pub fn read(&self) -> rusqlite::Result<Connection> {
-        Connection::open_with_flags(&self.database, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    /// Reads its database beside it.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn read<T>(&self, job: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if reader.is_none() {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&self.database, flags)?;
+            connection.set_prepared_statement_cache_capacity(64);
+            *reader = Some(connection);
+        }
+        reader.as_ref().map_or(Err(rusqlite::Error::InvalidQuery), job)
     }
 
     /// Its database is gone. It must not run.
     pub fn erase(&self) {
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = None;
         for extension in ["db", "db-wal", "db-shm"] {
             let _ = std::fs::remove_file(self.database.with_extension(extension));
         }
@@ -166,19 +181,47 @@ pub struct Backup {
     files: Vec<(PathBuf, Option<Vec<u8>>)>,
 }
 
+/// Commits of one life within one instant of virtual time; more is a circle, which no time
+/// would ever end. Healthy lives have some dozens.
+const MOST_AT_ONCE: u32 = 2_000;
+
 /// After every commit: whoever watches is told, and then the crash point decides.
 pub struct Gate {
-    /// Told of every commit.
-    pub witness: Arc<dyn Fn() + Send + Sync>,
-    /// May hold the daemon for ever.
-    pub crash: CrashPoint,
+    witness: Arc<dyn Fn() + Send + Sync>,
+    crash: CrashPoint,
+    watch: Arc<Watch>,
+    at_once: Mutex<(Instant, u32)>,
+}
+
+impl Gate {
+    /// `witness` is told of every commit; `crash` may hold the daemon for ever.
+    pub fn new(witness: Arc<dyn Fn() + Send + Sync>, crash: CrashPoint, watch: Arc<Watch>) -> Self {
+        Self { witness, crash, watch, at_once: Mutex::new((Instant::now(), 0)) }
+    }
+
+    fn goes_in_circles(&self) -> bool {
+        let mut at_once = self.at_once.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let (since, commits) = *at_once;
+        *at_once = if since == now { (now, commits + 1) } else { (now, 1) };
+        at_once.1 > MOST_AT_ONCE
+    }
 }
 
 impl CommitGate for Gate {
     fn pass(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         (self.witness)();
+        let stuck = self.goes_in_circles();
+        if stuck {
+            self.watch.convict(format!("liveness: {MOST_AT_ONCE} commits of a daemon at one instant"));
+        }
         let crash = self.crash.clone();
-        Box::pin(async move { crash.after_effect().await })
+        Box::pin(async move {
+            if stuck {
+                std::future::pending::<()>().await;
+            }
+            crash.after_effect().await;
+        })
     }
 }
 

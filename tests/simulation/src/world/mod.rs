@@ -18,6 +18,7 @@ pub mod network;
 pub mod office;
 pub mod trouble;
 
+use crate::moment::believed_wrongly;
 use crate::scenario::{Side, host_name};
 use crate::trace::Trace;
 use crate::watch::Watch;
@@ -30,10 +31,13 @@ use phonefleet_agent::runtime::{ContainerSpec, LABEL_HOST, Privilege};
 use phonefleet_protocol::id::{HostId, MachineId};
 use phonefleet_tests::simulation::Machine;
 use phonefleet_tests::simulation::time::{SeededIds, VirtualClock};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch as channel;
+use tokio::time::sleep;
 
 /// The port that somebody else's container on each machine has.
 pub const FOREIGN_PORT: u16 = 20_005;
@@ -149,8 +153,30 @@ impl World {
             let identity = identity.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let host = identity.host.as_str();
             let witness = crate::ports::commits_of(&watch, host, &identity.machine, &life.database);
-            agent::live(life, identity, network.clone(), Arc::clone(&ids), witness)
+            agent::live(life, identity, network.clone(), Arc::clone(&ids), witness, Arc::clone(&watch))
         })
+    }
+
+    /// Counts every commit and effect of every daemon: while it stays, no database changes.
+    pub fn pulse(&self) -> u64 {
+        let sites: u64 = self.sites.iter().map(|site| site.agent.crash.passed()).sum();
+        self.controller.crash.passed() + sites
+    }
+
+    /// Looks now and then whether anything is believed wrongly, until it is dropped. Not of
+    /// the hosts `except`.
+    pub async fn listen(&self, every: Duration, except: &BTreeSet<String>) {
+        let mut seen = 0;
+        loop {
+            sleep(every).await;
+            let pulse = self.pulse();
+            if pulse != std::mem::replace(&mut seen, pulse) {
+                // A database that is being exchanged says nothing.
+                for words in believed_wrongly(self, except).unwrap_or_default() {
+                    self.watch.convict(format!("told: {words}"));
+                }
+            }
+        }
     }
 
     /// The daemon of a side.

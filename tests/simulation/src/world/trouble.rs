@@ -27,6 +27,7 @@ impl World {
     /// Lets one fault happen, and returns when it is over. `entry` names it.
     pub async fn suffer(&self, entry: usize, fault: Fault) {
         self.trace.say(format_args!("#{entry} fault {fault:?}"));
+        self.watch.touch(fault.touches_phones());
         match fault {
             Fault::Kill(side, 0) => self.daemon(side).kill(),
             Fault::Kill(side, lasts) => {
