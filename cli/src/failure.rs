@@ -72,6 +72,16 @@ impl Failure {
         }
     }
 
+    /// Whether the controller is away, or says itself that it cannot serve now: whoever waits
+    /// for something may go on waiting.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::TimedOut(_) => true,
+            Self::Refused(refusal) => matches!(refusal.status, 502..=504),
+            _ => false,
+        }
+    }
+
     /// Whether a reader such as `head` has simply seen enough.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)

@@ -75,7 +75,7 @@ pub async fn until<T>(
                 }
                 progress.live(&line);
             }
-            Err(failure @ (Failure::Unreachable(_) | Failure::TimedOut(_))) => {
+            Err(failure) if failure.is_passing() => {
                 if !std::mem::replace(&mut away, true) {
                     progress.line(&format!("still waiting: {failure}"));
                 }
@@ -219,7 +219,7 @@ pub async fn watch(
     let redraw = session.printer.format == Format::Table && std::io::stdout().is_terminal();
     let mut progress = Progress::new();
     let mut last: Option<Shown> = None;
-    let mut next = Ok(first);
+    let mut next: Result<Shown, Failure> = Ok(first);
     let mut away = false;
     loop {
         match next {
@@ -242,7 +242,7 @@ pub async fn watch(
                 }
                 last = Some(shown);
             }
-            Err(failure @ (Failure::Unreachable(_) | Failure::TimedOut(_))) => {
+            Err(failure) if failure.is_passing() => {
                 if !std::mem::replace(&mut away, true) {
                     progress.line(&format!("still watching: {failure}"));
                 }

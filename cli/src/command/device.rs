@@ -281,7 +281,8 @@ async fn verbs(
                 Value::Array(values)
             }
         };
-        session.show(&Shown { value, page })?;
+        // What went wrong goes before nobody reading of it.
+        result = result.and(session.show(&Shown { value, page }));
     }
     result
 }

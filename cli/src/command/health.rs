@@ -17,13 +17,18 @@ use std::collections::BTreeMap;
 /// A controller that cannot be reached, or is not ready.
 pub async fn run(watch: &Watch, session: &Session) -> Result<(), Failure> {
     let ready = Cell::new(false);
-    follow::watch(session, watch, async || {
+    let told = follow::watch(session, watch, async || {
         let (shown, is_ready) = look(session).await?;
         ready.set(is_ready);
         Ok(shown)
     })
-    .await?;
-    if ready.get() { Ok(()) } else { Err(Failure::Failed("the controller is not ready".to_owned())) }
+    .await;
+    match told {
+        Err(failure) if !failure.is_closed_pipe() => Err(failure),
+        // Also where nobody reads of it.
+        _ if !ready.get() => Err(Failure::Failed("the controller is not ready".to_owned())),
+        told => told,
+    }
 }
 
 async fn look(session: &Session) -> Result<(Shown, bool), Failure> {

@@ -85,7 +85,7 @@ async fn run_verb(session: &Session, verb: &Verb, name: &str) -> Result<(), Fail
         let answer = session.client.json(Call::post(path(&["hosts", host, name]), None, key.clone())).await?;
         Ok((host.to_owned(), answer))
     };
-    let (done, result) = session.each(&verb.hosts, act).await;
+    let (done, mut result) = session.each(&verb.hosts, act).await;
     let mut page = Page::default();
     let mut values = Vec::new();
     for (host, mut answer) in done {
@@ -104,7 +104,8 @@ async fn run_verb(session: &Session, verb: &Verb, name: &str) -> Result<(), Fail
             values.push(last);
             Value::Array(values)
         };
-        session.show(&Shown { value, page })?;
+        // What went wrong goes before nobody reading of it.
+        result = result.and(session.show(&Shown { value, page }));
     }
     result
 }

@@ -207,8 +207,7 @@ async fn run_stop(stop: &Stop, session: &Session) -> Result<(), Failure> {
         Ok((id, value))
     };
     let (done, result) = session.each(&stop.recordings, end).await;
-    show_each(session, stop.recordings.len(), done, |recording| format!("is {}", recording.status))?;
-    result
+    show_each(session, stop.recordings.len(), done, |recording| format!("is {}", recording.status), result)
 }
 
 async fn run_delete(delete: &Delete, session: &Session) -> Result<(), Failure> {
@@ -217,16 +216,16 @@ async fn run_delete(delete: &Delete, session: &Session) -> Result<(), Failure> {
         Ok((id.to_owned(), answer))
     };
     let (done, result) = session.each(&delete.recordings, one).await;
-    show_each(session, delete.recordings.len(), done, |_| "has no video any more".to_owned())?;
-    result
+    show_each(session, delete.recordings.len(), done, |_| "has no video any more".to_owned(), result)
 }
 
-/// Shows what was done: of one recording its own answer, of several a list.
+/// Shows what was done: of one recording its own answer, of several a list; then `result`.
 fn show_each(
     session: &Session,
     asked: usize,
     done: Vec<(String, Value)>,
     says: impl Fn(&Recording) -> String,
+    result: Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut page = Page::default();
     let mut values = Vec::new();
@@ -243,9 +242,10 @@ fn show_each(
             values.push(last);
             Value::Array(values)
         };
-        session.show(&Shown { value, page })?;
+        // What went wrong goes before nobody reading of it.
+        return result.and(session.show(&Shown { value, page }));
     }
-    Ok(())
+    result
 }
 
 /// Waits until a recording has ended.

@@ -102,5 +102,10 @@ async fn build(engine: &EngineSocket, house: &mut House, voice: &mut Voice) -> R
         )));
     }
     voice.line(&format!("  built or taken from the cache in {:.1} s", began.elapsed().as_secs_f64()));
+    if !house.own_engine {
+        voice.line(&format!(
+            "  it stays in the engine for the next demo; docker image rm {PHONESIM} removes it"
+        ));
+    }
     Ok(())
 }

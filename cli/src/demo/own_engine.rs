@@ -109,7 +109,7 @@ pub async fn start(house: &mut House, voice: &mut Voice) -> Result<(EngineSocket
             // Its warnings come first, and what it died of last.
             let words = house.child(Part::Engine).map(|child| child.last_words(1)).unwrap_or_default();
             house.give_up_engine().await;
-            if remove_traces(house.lodging.name(), true).await.is_empty() {
+            if remove_traces(house.lodging.name(), !runs_here()).await.is_empty() {
                 house.lodging.note(|record| record.own_engine_in = None)?;
             }
             return Err(Failure::Failed(format!("one of the demo's own does not start: {words}")));

@@ -60,7 +60,7 @@ fn quota_is_shown_and_changed() {
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(
         (&lines[2][..], &lines[4][..]),
-        (&["devices", "1", "unlimited"][..], &["processors", "2.0", "7.5"][..])
+        (&["devices", "1", "unlimited"][..], &["processors", "2", "7.5"][..])
     );
     assert_eq!(served.run(&["quota", "reset", "alice", "-o", "json"]).json()["maxDevices"], 5);
     assert!(served.run(&["quota", "set", "alice"]).failed(2).contains("--max-devices 10"));

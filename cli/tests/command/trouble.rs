@@ -1,7 +1,7 @@
 //! Controllers that are away, slow, or none at all.
 
 use crate::fixture::{Program, Ran, Served};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -131,6 +131,41 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     served.settle();
     let ran = Ran::of(&child.wait_with_output().unwrap());
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+}
+
+#[test]
+fn a_failure_is_one_also_where_nobody_reads() {
+    let served = Served::new();
+    served.order("alice", "a");
+    for arguments in
+        [&["device", "delete", "a", "missing", "-u", "alice"][..], &["host", "cordon", "host-1", "missing"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = served.program.command(arguments).stdout(writer).output().unwrap();
+        let ran = Ran::of(&output);
+        assert_eq!(ran.code, 3, "{arguments:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_controller_that_cannot_serve_for_a_while_is_waited_for() {
+    let (address, _heads) = server(|number, _, stream| {
+        if number == 1 {
+            let body = r#"{"status":503,"code":"STORE_UNAVAILABLE","title":"t","detail":"the disk is full"}"#;
+            return answer(stream, "503 Service Unavailable", body);
+        }
+        answer(stream, "200 OK", r#"{"data":{"items":[]}}"#);
+    });
+    let mut child =
+        Program::new(address).start(&["device", "list", "--all-users", "--watch", "--interval", "10ms"]);
+    let mut told = String::new();
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    while !told.contains("the controller is back") && errors.read_line(&mut told).unwrap() > 0 {}
+    assert!(told.contains("still watching: the disk is full"), "{told}");
+    assert!(told.contains("the controller is back"), "{told}");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
