@@ -291,10 +291,10 @@ impl fmt::Display for Status {
         let limit = |limit: Option<String>| limit.unwrap_or_else(|| "unlimited".to_owned());
         writeln!(
             out,
-            "capacity: devices {}, cpu cores {}, memory {} MB",
+            "capacity: devices {}, cpu cores {}, memory {}",
             limit(self.capacity.max_devices.map(|value| value.to_string())),
             limit(self.capacity.cpu_cores.map(|value| value.to_string())),
-            limit(self.capacity.memory_mb.map(|value| value.to_string())),
+            limit(self.capacity.memory_mb.map(|value| format!("{value} MB"))),
         )?;
         for (part, state) in &self.parts {
             let word = if state.ready { "ready" } else { "NOT READY" };
