@@ -180,7 +180,7 @@ fn faults(order: &NewDevice) -> Vec<FieldFault> {
 }
 
 /// Characters that make a terminal or a log show something else than there is.
-fn deceives(character: char) -> bool {
+pub(crate) fn deceives(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

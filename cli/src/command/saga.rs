@@ -33,6 +33,8 @@ pub enum Command {
     Resume(Verb),
     /// Turn a saga round: everything that it did is undone
     Compensate(Verb),
+    /// Give up a saga that needs attention: it ends where it stands, its device takes other orders
+    Abandon(Abandon),
 }
 
 /// Which sagas to list.
@@ -81,6 +83,18 @@ pub struct Verb {
     once: Once,
 }
 
+/// Which saga is given up, and why.
+#[derive(Debug, Args)]
+pub struct Abandon {
+    /// Its id, or a device, for its newest saga
+    saga: String,
+    /// Why, for those who read its story
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    once: Once,
+}
+
 /// Carries it out.
 ///
 /// # Errors
@@ -109,6 +123,7 @@ pub async fn run(command: Command, session: &Session) -> Result<(), Failure> {
         Command::Explain(Explain { saga }) => run_explain(&saga, session).await,
         Command::Resume(verb) => run_verb(&verb, "resume", session).await,
         Command::Compensate(verb) => run_verb(&verb, "compensate", session).await,
+        Command::Abandon(abandon) => run_abandon(&abandon, session).await,
     }
 }
 
@@ -190,8 +205,19 @@ async fn run_verb(verb: &Verb, name: &str, session: &Session) -> Result<(), Fail
             Err(failure) => return Err(failure),
         }
     }
+    show_standing(value, session)
+}
+
+async fn run_abandon(abandon: &Abandon, session: &Session) -> Result<(), Failure> {
+    let id = session.resolver().saga_id(&abandon.saga).await?;
+    let body = json!({"reason": abandon.reason});
+    let call = Call::post(path(&["sagas", &id, "abandon"]), Some(body), abandon.once.key());
+    show_standing(session.client.data(call).await?, session)
+}
+
+fn show_standing(value: Value, session: &Session) -> Result<(), Failure> {
     let saga: Saga = session.client.read(&value)?;
-    let page = Page::line(format!("saga {id} ({}) is {}", saga.kind, saga.status));
+    let page = Page::line(format!("saga {} ({}) is {}", saga.id, saga.kind, saga.status));
     session.show(&Shown { value, page })
 }
 

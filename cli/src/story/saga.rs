@@ -216,6 +216,7 @@ fn options(saga: &Saga, device: Option<&Device>) -> Vec<String> {
             if words::has_way_back(&saga.kind) {
                 lines.push(format!("Or undo it: phonefleet saga compensate {id}"));
             }
+            lines.push(format!("Or leave it as it is: phonefleet saga abandon {id} --reason WHY"));
             if let Some(device) = &saga.device_id {
                 lines.push(format!("Or remove the device: phonefleet device delete {device}"));
             }

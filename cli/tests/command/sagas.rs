@@ -62,6 +62,22 @@ fn an_operator_steers_a_saga() {
     assert!(error.contains("CONFLICT"), "{error}");
 }
 
+#[test]
+fn an_operator_gives_up_a_saga() {
+    let served = Served::new();
+    let (_, saga) = served.order("alice", "pixel");
+    let why = ["saga", "abandon", "pixel", "--reason", "its release is gone"];
+    assert!(served.run(&why).failed(4).contains("CONFLICT"), "it is at work");
+    served.sql("UPDATE saga_state SET status = 'NEEDS_ATTENTION', resume_status = 'RUNNING', due_at = NULL");
+    let text = served.run(&["saga", "explain", "pixel"]).ok();
+    assert!(text.contains(&format!("saga abandon {saga}")), "{text}");
+    for _ in 0..2 {
+        assert_eq!(served.run(&why).ok(), format!("saga {saga} (DEVICE_CREATION) is ABANDONED\n"));
+    }
+    let text = served.run(&["saga", "explain", &saga]).ok();
+    assert!(text.contains("it ends ABANDONED: its release is gone"), "{text}");
+}
+
 /// Appends a line to the only saga's story.
 fn event(served: &Served, kind: &str, step: &str, detail: &str) {
     served.sql(format!(

@@ -147,6 +147,7 @@ pub fn router(api: Api) -> axum::Router {
         .route("/sagas/{id}/events", get(sagas::events))
         .route("/sagas/{id}/resume", post(sagas::resume))
         .route("/sagas/{id}/compensate", post(sagas::compensate))
+        .route("/sagas/{id}/abandon", post(sagas::abandon))
         .route("/quotas/{userId}", get(quotas::limits).put(quotas::set_limits).delete(quotas::reset_limits))
         .route("/quotas/{userId}/usage", get(quotas::usage))
         .route("/healthz", get(health::alive))

@@ -102,6 +102,7 @@ const SHAPES: &[(ParameterIn, &str, &str)] = &[
         sagas::events,
         sagas::resume,
         sagas::compensate,
+        sagas::abandon,
         quotas::limits,
         quotas::set_limits,
         quotas::reset_limits,

@@ -1,13 +1,14 @@
 //! `/sagas`: what is being done, what was done, and an operator's verbs.
 
 use super::answer::{Answer, Envelope};
-use super::body::parse_optional;
+use super::body::{parse, parse_optional};
 use super::devices::Nothing;
 use super::idempotency::Call;
 use super::openapi::Refusals;
 use super::page::{Page, Window, query};
 use super::problem::{Code, Problem};
 use super::{Api, Named};
+use crate::order::deceives;
 use crate::saga::{REGISTRY, VerbError};
 use crate::store::Tx;
 use crate::store::saga::{self as table, Cause, SagaEvent, SagaRow, SagaStatus};
@@ -17,6 +18,9 @@ use phonefleet_protocol::id::SagaId;
 use phonefleet_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+/// Longest reason of an operator, in characters.
+const REASON_CHARACTERS: usize = 500;
 
 /// Sagas of one batch at most.
 const MOST_IDS: usize = 200;
@@ -104,6 +108,31 @@ pub struct SagaBatch {
     items: Vec<SagaView>,
     /// Ids that no saga has.
     missing: Vec<String>,
+}
+
+/// Why a saga is given up.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Abandonment)]
+pub struct AbandonBody {
+    /// What an operator wants to be read in its story later, without control characters.
+    #[schema(min_length = 1, max_length = 500)]
+    reason: String,
+}
+
+impl AbandonBody {
+    /// The reason, as it is written down.
+    fn reason(self) -> Result<String, Problem> {
+        let reason = self.reason.trim();
+        if reason.is_empty() || reason.chars().count() > REASON_CHARACTERS || reason.chars().any(deceives) {
+            let detail = format!(
+                "reason must have 1 to {REASON_CHARACTERS} characters, without control characters and changes \
+                 of the writing direction"
+            );
+            return Err(Problem::field(Code::InvalidBody, "/reason", detail));
+        }
+        Ok(reason.to_owned())
+    }
 }
 
 impl From<VerbError> for Problem {
@@ -252,12 +281,10 @@ pub async fn events(State(api): State<Api>, Named(id): Named, uri: Uri) -> Resul
 
 async fn act(
     api: Api,
-    id: String,
+    saga: SagaId,
     call: Call,
     verb: impl Fn(&mut Tx<'_>, &SagaId, Timestamp) -> Result<(), VerbError> + Send + 'static,
 ) -> Result<Answer, Problem> {
-    let saga = saga_id(&id)?;
-    let Nothing {} = parse_optional(&call.body)?;
     call.once(&api, None, move |tx, now| {
         verb(tx, &saga, now)?;
         let row = table::find(tx, &saga)?.ok_or_else(|| not_found(saga.as_str()))?;
@@ -273,8 +300,10 @@ async fn act(
         ("Idempotency-Key" = Option<String>, Header, description = "A call with the same key takes effect once")),
     responses((status = 202, description = "Accepted", body = Envelope<SagaView>), Refusals))]
 pub async fn resume(State(api): State<Api>, Named(id): Named, call: Call) -> Result<Answer, Problem> {
+    let saga = saga_id(&id)?;
+    let Nothing {} = parse_optional(&call.body)?;
     let engine = api.handle.engine;
-    act(api, id, call, move |tx, saga, now| engine.resume(tx, saga, now)).await
+    act(api, saga, call, move |tx, saga, now| engine.resume(tx, saga, now)).await
 }
 
 /// Turns a saga round.
@@ -283,6 +312,22 @@ pub async fn resume(State(api): State<Api>, Named(id): Named, call: Call) -> Res
         ("Idempotency-Key" = Option<String>, Header, description = "A call with the same key takes effect once")),
     responses((status = 202, description = "Accepted", body = Envelope<SagaView>), Refusals))]
 pub async fn compensate(State(api): State<Api>, Named(id): Named, call: Call) -> Result<Answer, Problem> {
+    let saga = saga_id(&id)?;
+    let Nothing {} = parse_optional(&call.body)?;
     let engine = api.handle.engine;
-    act(api, id, call, move |tx, saga, now| engine.compensate(tx, saga, now)).await
+    act(api, saga, call, move |tx, saga, now| engine.compensate(tx, saga, now)).await
+}
+
+/// Gives up a saga that needs attention. It ends where it stands: nothing more is done, and nothing
+/// undone. Its device is what its host says, and takes other orders.
+#[utoipa::path(post, path = "/sagas/{id}/abandon", tag = "sagas",
+    params(("id" = String, Path, description = "Id of the saga"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A call with the same key takes effect once")),
+    request_body = AbandonBody,
+    responses((status = 202, description = "Accepted", body = Envelope<SagaView>), Refusals))]
+pub async fn abandon(State(api): State<Api>, Named(id): Named, call: Call) -> Result<Answer, Problem> {
+    let saga = saga_id(&id)?;
+    let reason = parse::<AbandonBody>(&call.body, Code::InvalidBody)?.reason()?;
+    let engine = api.handle.engine;
+    act(api, saga, call, move |tx, saga, now| engine.abandon(tx, saga, &reason, now)).await
 }

@@ -14,7 +14,7 @@ use phonefleet_link::Applied;
 use phonefleet_protocol::desired::{QuestionId, Wish};
 use phonefleet_protocol::event::{Event, Outcome};
 use phonefleet_protocol::facts::{DeviceFacts, Phase, Reason};
-use phonefleet_protocol::id::HostId;
+use phonefleet_protocol::id::{DeviceId, HostId};
 use phonefleet_protocol::mutant::{Mutant, planted};
 use phonefleet_protocol::time::Timestamp;
 
@@ -220,6 +220,14 @@ pub fn status_of(device: &DeviceRow) -> Status {
         Some(Phase::Error) => Status::Error,
         Some(Phase::Parked) => Status::Parked,
     }
+}
+
+/// No saga works on the device any more, and none has set how it ended: what users see, and whether
+/// it holds the right to run, follow what its host said last.
+pub fn left_alone(engine: &Engine, tx: &mut Tx<'_>, device: DeviceId, now: Timestamp) -> Result<()> {
+    let Some(mut device) = table::find(tx, device)? else { return Ok(()) };
+    let is_answered = device.current_answer().is_some();
+    settle(engine, tx, &mut device, is_answered, now)
 }
 
 /// The host's inventory does not name this device: ask again for what it shall be.

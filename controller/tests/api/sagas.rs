@@ -66,3 +66,79 @@ async fn an_operator_resumes_and_compensates() {
         fixture.act(&format!("/sagas/saga_x/{verb}")).await.refused(404, "SAGA_NOT_FOUND");
     }
 }
+
+/// What neither goes on nor back, such as a saga of a version that this program does not know,
+/// is given up: its device is free for the next order.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_gives_up_a_saga_and_the_next_verb_works() {
+    for verb in ["stop", "reboot", "reset"] {
+        let fixture = Fixture::new().await;
+        let (device, _) = fixture.order("user-1", "phone-1").await;
+        fixture.settle("RUNNING", "running").await;
+        let order = fixture.act(&format!("/devices/{device}/{verb}")).await.data();
+        let saga = order["sagaId"].as_str().unwrap();
+        let path = format!("/sagas/{saga}/abandon");
+        let why = json!({"reason": "of an older release"});
+        let refusal = fixture.post(&path, &why).await.refused(409, "CONFLICT");
+        assert_eq!(refusal["sagaStatus"], "RUNNING", "only what stands still is given up");
+        fixture
+            .sql(
+                "UPDATE saga_state SET version = 99, status = 'NEEDS_ATTENTION', resume_status = 'RUNNING',
+                    wait_reason = 'OPERATOR', retry_at = 5, due_at = NULL WHERE ended_at IS NULL",
+            )
+            .await;
+        fixture.act(&format!("/devices/{device}/{verb}")).await.refused(409, "CONFLICT");
+        for bad in [json!({}), json!({"reason": " "}), json!({"reason": "a\u{7}"}), json!({"reason": 1})] {
+            fixture.post(&path, &bad).await.refused(400, "INVALID_BODY");
+        }
+        let long = json!({"reason": "x".repeat(501)});
+        assert_eq!(
+            fixture.post(&path, &long).await.refused(400, "INVALID_BODY")["errors"][0]["pointer"],
+            "/reason"
+        );
+
+        let abandoned = fixture.post(&path, &why).await;
+        assert_eq!((abandoned.status.as_u16(), &abandoned.data()["status"]), (202, &json!("ABANDONED")));
+        assert_eq!(
+            (&abandoned.data()["waitReason"], &abandoned.data()["retryAt"]),
+            (&Value::Null, &Value::Null)
+        );
+        assert_eq!(fixture.count("SELECT count(*) FROM saga_state WHERE resume_status IS NOT NULL").await, 0);
+        assert_eq!(fixture.post(&path, &json!({"reason": "again"})).await.data(), abandoned.data());
+        let story = fixture.get(&format!("/sagas/{saga}/events")).await.data();
+        let last = story["items"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!(
+            (&last["kind"], &last["detail"]),
+            (&json!("ended"), &json!("ABANDONED: of an older release"))
+        );
+
+        let shown = fixture.get(&format!("/devices/{device}")).await.data();
+        assert_eq!(shown["status"], "RUNNING", "what its host said last");
+        assert_eq!(fixture.get("/quotas/user-1/usage").await.data()["concurrentDevices"], 1);
+        let next = fixture.act(&format!("/devices/{device}/{verb}")).await;
+        assert_eq!(next.status.as_u16(), 202, "{verb}: {}", String::from_utf8_lossy(&next.bytes));
+    }
+}
+
+/// A phone that stopped meanwhile holds the right to run for nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_that_is_given_up_leaves_no_right_to_run_behind() {
+    let fixture = Fixture::new().await;
+    let (device, _) = fixture.order("user-1", "phone-1").await;
+    fixture.settle("RUNNING", "running").await;
+    let order = fixture.act(&format!("/devices/{device}/stop")).await.data();
+    fixture
+        .sql(
+            "UPDATE saga_state SET status = 'NEEDS_ATTENTION' WHERE ended_at IS NULL;
+             UPDATE device SET wish = 'stopped', phase = 'stopped', answer = '{\"result\":\"reached\"}',
+                answered_generation = generation, answered_attempt = attempt;",
+        )
+        .await;
+    assert_eq!(fixture.get("/quotas/user-1/usage").await.data()["concurrentDevices"], 1);
+    let path = format!("/sagas/{}/abandon", order["sagaId"].as_str().unwrap());
+    fixture.post(&path, &json!({"reason": "a test"})).await.data();
+    assert_eq!(fixture.get(&format!("/devices/{device}")).await.data()["status"], "STOPPED");
+    assert_eq!(fixture.get("/quotas/user-1/usage").await.data()["concurrentDevices"], 0);
+    assert_eq!(fixture.act(&format!("/devices/{device}/start")).await.status.as_u16(), 202);
+    fixture.post("/sagas/saga_x/abandon", &json!({"reason": "a test"})).await.refused(404, "SAGA_NOT_FOUND");
+}

@@ -2,8 +2,9 @@
 //! verbs of an operator. Each is one transition in the transaction of whoever asks.
 
 use super::{Engine, Next, announce_end, finish, turn};
+use crate::fleet::apply;
 use crate::store::saga::{self as table, Cause, SagaRow, SagaStatus};
-use crate::store::{Notice, Result, Tx};
+use crate::store::{Notice, Result, Tx, device};
 use phonefleet_protocol::id::SagaId;
 use phonefleet_protocol::time::Timestamp;
 
@@ -40,12 +41,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Another saga of the device takes over from one that cannot go on.
+    /// Ends a saga that cannot go on: another one of the device takes over, or an operator says so.
     pub fn supersede(tx: &mut Tx<'_>, saga: &mut SagaRow, why: &str, now: Timestamp) -> Result<()> {
         saga.status = SagaStatus::Abandoned;
         saga.cause = Some(Cause::Cancelled);
         saga.ended_at = Some(now);
         saga.due_at = None;
+        saga.retry_at = None;
+        saga.wait_reason = None;
+        saga.resume_status = None;
         announce_end(tx, saga, "cancelled", now);
         finish(tx, saga, now, "ended", Some(format!("ABANDONED: {why}"))).map(|_| ())
     }
@@ -112,5 +116,29 @@ impl Engine {
             }
             (status, _) => Err(VerbError::Status(status.name(), "compensated")),
         }
+    }
+
+    /// An operator gives up a saga that needs attention: it ends where it stands, and its device
+    /// is what its host says, free for other orders. Repeated, it changes nothing.
+    pub fn abandon(
+        &self,
+        tx: &mut Tx<'_>,
+        saga_id: &SagaId,
+        why: &str,
+        now: Timestamp,
+    ) -> std::result::Result<(), VerbError> {
+        let mut saga = table::find(tx, saga_id)?.ok_or(VerbError::NotFound)?;
+        match saga.status {
+            SagaStatus::Abandoned => return Ok(()),
+            SagaStatus::NeedsAttention => {}
+            status => return Err(VerbError::Status(status.name(), "abandoned")),
+        }
+        Self::supersede(tx, &mut saga, why, now)?;
+        let Some(device) = saga.device_id else { return Ok(()) };
+        match device::newest_saga(tx, device)? {
+            Some(newest) if newest != *saga_id => Self::nudge(tx, &newest, now)?,
+            _ => apply::left_alone(self, tx, device, now)?,
+        }
+        Ok(())
     }
 }
