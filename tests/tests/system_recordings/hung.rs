@@ -2,20 +2,25 @@
 
 use crate::scene::*;
 use nix::sys::signal::Signal;
+use phonefleet_tests::real::{Phone, World};
 use std::time::{Duration, Instant};
+
+/// An adb server that hangs is replaced. When its recorder ended, the file says.
+pub fn adb_server_is_replaced(world: &World, phone: &Phone) {
+    let recording = record(world, phone, 6);
+    recorded(world, phone, &recording, 5_000);
+    signal_adb_server(world, Signal::SIGSTOP);
+    let view = over(world, &recording, Duration::from_secs(60));
+    assert_eq!(view["endCause"], "TIME_LIMIT", "{view}");
+    assert_whole(world, phone, &view);
+}
 
 #[test]
 fn a_recording_ends_well_though_adb_server_engine_or_phone_hang() {
     let Some(world) = world() else { return };
     let phone = world.phone("phone-1");
 
-    // An adb server that hangs is replaced. When its recorder ended, the file says.
-    let recording = record(&world, &phone, 6);
-    recorded(&world, &phone, &recording, 5_000);
-    signal_adb_server(&world, Signal::SIGSTOP);
-    let view = over(&world, &recording, Duration::from_secs(60));
-    assert_eq!(view["endCause"], "TIME_LIMIT", "{view}");
-    assert_whole(&world, &phone, &view);
+    adb_server_is_replaced(&world, &phone);
 
     // An engine that hangs is not needed to end it.
     let recording = record(&world, &phone, 170);

@@ -1,8 +1,11 @@
 //! The same with phones that are processes of the host: no engine sees them end, `adb` meets
 //! phonesim's own adbd, and the kernel is asked whether they live.
 
-use crate::scene::world_of_processes;
-use crate::{crashes, life, notice, replaced};
+use crate::scene::*;
+use crate::{crashes, hung, life, notice, replaced};
+use nix::sys::signal::Signal;
+use phonefleet_tests::real::program::signal;
+use std::time::Duration;
 
 #[test]
 fn a_recording_from_its_order_to_its_last_byte() {
@@ -58,4 +61,45 @@ fn whoever_is_killed_every_recording_ends_whole_or_with_the_true_reason() {
     if let Some(world) = world_of_processes() {
         crashes::in_many_rounds(world);
     }
+}
+
+#[test]
+fn a_recording_ends_well_though_adb_server_or_supervisor_hang() {
+    let Some(world) = world_of_processes() else { return };
+    let phone = world.phone("phone-1");
+    hung::adb_server_is_replaced(&world, &phone);
+
+    // A supervisor is not needed to end a recording.
+    let recording = record(&world, &phone, 170);
+    recorded(&world, &phone, &recording, 5_000);
+    signal(supervisor(&world), Signal::SIGSTOP);
+    stop(&world, &recording);
+    let view = over(&world, &recording, Duration::from_secs(60));
+    signal(supervisor(&world), Signal::SIGCONT);
+    assert_eq!(view["endCause"], "STOPPED", "{view}");
+    assert_whole(&world, &phone, &view);
+    until_gone(&world, &phone);
+    world.do_verb(&phone.id, "delete");
+    world.clean();
+}
+
+#[test]
+fn a_phone_that_dies_with_its_supervisor_is_told_and_its_bytes_are_kept() {
+    let Some(world) = world_of_processes() else { return };
+    let phone = world.phone("phone-1");
+    let recording = record(&world, &phone, 170);
+    recorded(&world, &phone, &recording, 10_000);
+    signal(supervisor(&world), Signal::SIGKILL);
+    let view = over(&world, &recording, SOON);
+    assert_torn(&world, &phone, &view, "DEVICE_DIED");
+    until_gone(&world, &phone);
+    world.do_verb(&phone.id, "delete");
+    world.clean();
+}
+
+/// The parent of the world's only phone.
+fn supervisor(world: &phonefleet_tests::real::World) -> u32 {
+    let all = world.host().processes.as_ref().expect("phones are processes").supervisors();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all[0].pid
 }
