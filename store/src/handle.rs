@@ -7,6 +7,7 @@ use crate::job::{self, WriteError};
 use crate::migration::{self, OpenError, Schema};
 use crate::queue::{self, Queued};
 use crate::reader::{ReadError, Readers};
+use crate::tail::Tails;
 use crate::transaction::Tx;
 use crate::writer::Writer;
 use rusqlite::{Connection, OpenFlags};
@@ -137,6 +138,7 @@ impl<N: Send + 'static> Store<N> {
             connection,
             on_commit: Arc::new(on_commit),
             notices: Vec::new(),
+            tails: Tails::default(),
             ballast: ballast.clone(),
             place: None,
         };

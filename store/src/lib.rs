@@ -17,7 +17,7 @@
 //! | [`ballast`] | room that is kept for a full disk |
 //! | [`damage`] | a damaged database is set aside |
 //! | [`migration`] | opening, locking and upgrading a database |
-//! | [`stream_log`] | the tables of the reliable stream: log, cursor, dead letters |
+//! | [`stream_log`], `tail` | the tables of the reliable stream: log, cursor, dead letters |
 //!
 //! Jobs are pure: they touch the transaction and nothing else, because a batch may be
 //! run again. What must happen after the commit is a notice. The store runs on a thread
@@ -32,6 +32,7 @@ pub mod migration;
 mod queue;
 mod reader;
 pub mod stream_log;
+mod tail;
 pub mod transaction;
 pub mod writer;
 

@@ -65,6 +65,7 @@ impl<N> Queue<N> {
 mod tests {
     use super::*;
     use crate::job::queued;
+    use crate::tail::Tails;
     use crate::transaction::Tx;
     use rusqlite::Connection;
 
@@ -82,7 +83,7 @@ mod tests {
         let mut notices = Vec::new();
         for _ in 0..most {
             let Some(mut job) = queue.next() else { break };
-            assert!(job.run(&mut Tx::new(&connection, &mut notices)));
+            assert!(job.run(&mut Tx::new(&connection, &mut notices, &mut Tails::default())));
         }
         notices
     }

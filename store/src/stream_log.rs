@@ -6,6 +6,8 @@
 //! chunks; the chain before the oldest kept row stays in `stream_log`, so that the row
 //! behind it can still be proven.
 
+use crate::tail::Tail;
+use crate::transaction::Tx;
 use phonefleet_protocol::stream::durable::LogRead;
 use phonefleet_protocol::stream::{Chain, Epoch, LogHead, Position};
 use phonefleet_protocol::time::Timestamp;
@@ -105,23 +107,23 @@ impl StreamLog {
     }
 
     /// Begins a log, or begins it anew: `epoch` has no items yet.
-    pub fn open(
+    pub fn open<N>(
         &self,
-        connection: &Connection,
+        tx: &mut Tx<'_, N>,
         log: &str,
         epoch: Epoch,
         now: Timestamp,
     ) -> Result<LogHead, rusqlite::Error> {
         let head = LogHead::empty(epoch);
-        connection.prepare_cached(self.delete_all)?.execute([log])?;
-        connection
-            .prepare_cached(
-                "INSERT INTO stream_log(log, epoch, floor, floor_chain, acknowledged, opened_at)
+        tx.prepare_cached(self.delete_all)?.execute([log])?;
+        tx.prepare_cached(
+            "INSERT INTO stream_log(log, epoch, floor, floor_chain, acknowledged, opened_at)
                  VALUES (?1, ?2, 0, ?3, 0, ?4)
                  ON CONFLICT(log) DO UPDATE SET epoch = excluded.epoch, floor = 0,
                     floor_chain = excluded.floor_chain, acknowledged = 0, opened_at = excluded.opened_at",
-            )?
-            .execute(params![log, epoch.0 as i64, head.chain.0 as i64, now.0])?;
+        )?
+        .execute(params![log, epoch.0 as i64, head.chain.0 as i64, now.0])?;
+        tx.tails().set(self.insert, log, Tail { last: head.last, chain: head.chain });
         Ok(head)
     }
 
@@ -129,14 +131,35 @@ impl StreamLog {
     ///
     /// # Errors
     /// `QueryReturnedNoRows` when the log was never opened.
-    pub fn append(
+    pub fn append<N>(
         &self,
-        connection: &Connection,
+        tx: &mut Tx<'_, N>,
         log: &str,
         labels: Labels<'_>,
         item: &RawValue,
         now: Timestamp,
     ) -> Result<u64, rusqlite::Error> {
+        let Tail { last, chain } = match tx.tails().get(self.insert, log) {
+            Some(tail) => tail,
+            None => self.tail(tx, log)?,
+        };
+        let (number, chain) = (last + 1, chain.then(item.get()));
+        tx.prepare_cached(self.insert)?.execute(params![
+            log,
+            number as i64,
+            chain.0 as i64,
+            labels.aggregate_type,
+            labels.aggregate_id,
+            labels.event_type,
+            item.get(),
+            now.0
+        ])?;
+        tx.tails().set(self.insert, log, Tail { last: number, chain });
+        Ok(number)
+    }
+
+    /// Where the log ends, by its rows.
+    fn tail(&self, connection: &Connection, log: &str) -> Result<Tail, rusqlite::Error> {
         // A log that has rows was opened; one that has none goes on from its floor.
         let (last, chain) = match self.newest(connection, log)? {
             Some(newest) => newest,
@@ -144,18 +167,7 @@ impl StreamLog {
                 .map(|(_, floor, chain)| (floor, chain))
                 .ok_or(rusqlite::Error::QueryReturnedNoRows)?,
         };
-        let number = last + 1;
-        connection.prepare_cached(self.insert)?.execute(params![
-            log,
-            number as i64,
-            chain.then(item.get()).0 as i64,
-            labels.aggregate_type,
-            labels.aggregate_id,
-            labels.event_type,
-            item.get(),
-            now.0
-        ])?;
-        Ok(number)
+        Ok(Tail { last, chain })
     }
 
     /// The chain after item `number`, `None` where it is not kept.

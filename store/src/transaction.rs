@@ -1,6 +1,7 @@
 //! What a job sees of the database: the transaction that it shares with others of its batch.
 
 use crate::connection::execute;
+use crate::tail::Tails;
 use rusqlite::Connection;
 use std::ops::Deref;
 
@@ -8,12 +9,18 @@ use std::ops::Deref;
 pub struct Tx<'a, N> {
     connection: &'a Connection,
     notices: &'a mut Vec<N>,
+    tails: &'a mut Tails,
 }
 
 impl<'a, N> Tx<'a, N> {
-    /// A transaction on `connection` that somebody else begins and commits, as tests do.
-    pub fn new(connection: &'a Connection, notices: &'a mut Vec<N>) -> Self {
-        Self { connection, notices }
+    /// A transaction on `connection` that the writer begins and commits.
+    pub(crate) fn new(connection: &'a Connection, notices: &'a mut Vec<N>, tails: &'a mut Tails) -> Self {
+        Self { connection, notices, tails }
+    }
+
+    /// Where the logs end that this batch has appended to.
+    pub(crate) fn tails(&mut self) -> &mut Tails {
+        self.tails
     }
 
     /// Announces `notice` once this transaction is committed, and not otherwise.
@@ -28,7 +35,10 @@ impl<'a, N> Tx<'a, N> {
     ) -> Result<T, E> {
         let mark = self.notices.len();
         execute(self.connection, "SAVEPOINT part")?;
-        let result = part(&mut Tx { connection: self.connection, notices: self.notices });
+        let result = part(&mut Tx { connection: self.connection, notices: self.notices, tails: self.tails });
+        if result.is_err() {
+            self.tails.forget();
+        }
         if result.is_err() && !self.connection.is_autocommit() {
             self.notices.truncate(mark);
             execute(self.connection, "ROLLBACK TO part")?;

@@ -18,6 +18,7 @@ use crate::connection::execute;
 use crate::damage::Place;
 use crate::job::{Failure, Job};
 use crate::queue::Queue;
+use crate::tail::Tails;
 use crate::transaction::Tx;
 use phonefleet_protocol::mutant::{Mutant, planted};
 use rusqlite::{Connection, ErrorCode};
@@ -40,6 +41,7 @@ pub(crate) struct Writer<N> {
     pub on_commit: OnCommit<N>,
     /// Of the batch that runs.
     pub notices: Vec<N>,
+    pub tails: Tails,
     /// None in simulations.
     pub ballast: Option<Arc<Ballast>>,
     /// None in simulations.
@@ -89,6 +91,7 @@ impl<N> Writer<N> {
             return Commit::Stands;
         }
         self.notices.clear();
+        self.tails.forget();
         let began = Instant::now();
         let mut ran = 0;
         while ran < BATCH_JOBS && (ran == 0 || began.elapsed() < BATCH_TIME) {
@@ -155,7 +158,7 @@ impl<N> Writer<N> {
             return if self.connection.is_autocommit() { JobEnd::BatchLost } else { JobEnd::Undone };
         }
         let changes = self.connection.total_changes();
-        let fine = job.run(&mut Tx::new(&self.connection, &mut self.notices));
+        let fine = job.run(&mut Tx::new(&self.connection, &mut self.notices, &mut self.tails));
         if self.connection.is_autocommit() {
             self.notices.clear();
             return JobEnd::BatchLost;
@@ -167,6 +170,7 @@ impl<N> Writer<N> {
             return JobEnd::Fine;
         }
         self.notices.truncate(mark);
+        self.tails.forget();
         if self.connection.total_changes() != changes {
             if !guarded {
                 let _ = execute(&self.connection, "ROLLBACK");

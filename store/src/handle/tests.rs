@@ -3,7 +3,7 @@
 use super::*;
 use crate::migration::Migration;
 use crate::stream_log::{self, EVENT_OUTBOX, Labels};
-use phonefleet_protocol::stream::Epoch;
+use phonefleet_protocol::stream::{Epoch, LogHead};
 use phonefleet_protocol::time::Timestamp;
 use serde_json::value::RawValue;
 
@@ -253,6 +253,54 @@ async fn a_log_keeps_its_chain_when_old_rows_go() {
         })
         .await
         .unwrap();
+}
+
+/// What is undone numbers nothing: not of a part, not of a job, not of a batch.
+#[tokio::test]
+async fn a_log_goes_on_where_it_stands_after_whatever_was_undone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(&directory, &[STREAM], Mode::Threaded), |_: Vec<u32>| {}).unwrap();
+    let labels = Labels { aggregate_type: "device", aggregate_id: "d", event_type: "k" };
+    let append = move |tx: &mut Tx<'_, u32>, text: &str| {
+        let item = RawValue::from_string(text.to_owned()).unwrap();
+        EVENT_OUTBOX.append(tx, "up", labels, &item, Timestamp(0))
+    };
+    store.write(|tx| EVENT_OUTBOX.open(tx, "up", Epoch(5), Timestamp(0)).map(|_| ())).await.unwrap();
+    let mut jobs = tokio::task::JoinSet::new();
+    for number in 0..300_u32 {
+        let store = store.clone();
+        jobs.spawn(async move {
+            let job = move |tx: &mut Tx<'_, u32>| {
+                append(tx, "1")?;
+                let undone = tx.part(|tx| {
+                    append(tx, "2")?;
+                    Err::<(), _>(rusqlite::Error::InvalidQuery)
+                });
+                assert!(undone.is_err());
+                append(tx, "3")?;
+                if number % 7 == 3 { Err(rusqlite::Error::InvalidQuery) } else { Ok(()) }
+            };
+            store.write(job).await.is_ok()
+        });
+    }
+    let stand = jobs.join_all().await.into_iter().filter(|stands| *stands).count() as u64;
+    let head = store.read(|connection| EVENT_OUTBOX.head(connection, "up")).await.unwrap().unwrap();
+    assert_eq!((head.last, stand), (2 * stand, 257));
+    let texts = store.read(move |connection| EVENT_OUTBOX.page(connection, "up", 0, 1000, 1 << 20));
+    let chain = texts
+        .await
+        .unwrap()
+        .iter()
+        .fold(LogHead::empty(Epoch(5)).chain, |chain, item| chain.then(item.get()));
+    assert_eq!(head.chain, chain);
+
+    // Begun anew in the batch that has appended to it.
+    let job = move |tx: &mut Tx<'_, u32>| {
+        append(tx, "4")?;
+        EVENT_OUTBOX.open(tx, "up", Epoch(6), Timestamp(0))?;
+        append(tx, "5")
+    };
+    assert_eq!(store.write(job).await.unwrap(), 1);
 }
 
 fn cursor_at(through: u64) -> phonefleet_protocol::stream::Position {
