@@ -100,7 +100,7 @@ async fn play(scenario: &Scenario, templates: &Path, trace: Trace) -> Vec<String
         tokio::spawn(async move { world.office.observe(Duration::from_secs(5)).await })
     };
     let listener = {
-        let (world, restored) = (Arc::clone(&world), check::excuse::agents_restored(scenario));
+        let (world, restored) = (Arc::clone(&world), check::excuse::rows_restored(scenario));
         tokio::spawn(async move { world.listen(Duration::from_millis(500), &restored).await })
     };
     let start = Instant::now();

@@ -23,13 +23,14 @@ pub fn clock_jumped(scenario: &Scenario) -> bool {
     faults(scenario).any(|fault| matches!(fault, Fault::ClockJumps(..)))
 }
 
-/// Hosts whose agent's database was put back: its rows may be of another moment than its log.
-pub fn agents_restored(scenario: &Scenario) -> BTreeSet<String> {
+/// Hosts of which some row may be of another moment than the logs: a database was put back.
+pub fn rows_restored(scenario: &Scenario) -> BTreeSet<String> {
     let restored = |fault| match fault {
-        Fault::Restored(Side::Agent(host), _) => Some(host_name(host)),
-        _ => None,
+        Fault::Restored(Side::Agent(host), _) => host..host + 1,
+        Fault::Restored(Side::Controller, _) => 0..scenario.hosts,
+        _ => 0..0,
     };
-    faults(scenario).filter_map(restored).collect()
+    faults(scenario).flat_map(restored).map(host_name).collect()
 }
 
 /// Hosts whose phones may have been touched by a fault, by id.
