@@ -95,7 +95,7 @@ fn two_thousand_commands_for_a_host_that_was_away_arrive_once_and_in_order() {
     for (saga, _) in kept {
         world.completed(saga);
     }
-    until("every deletion has ended well", 2 * MINUTE, || {
+    until("every deletion has ended well", 5 * MINUTE, || {
         let open: i64 = world.controller_row("SELECT count(*) FROM saga_state WHERE ended_at IS NULL");
         if open == 0 { Ok(()) } else { Err(format!("{open} sagas are open")) }
     });
