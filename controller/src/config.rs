@@ -89,9 +89,9 @@ pub struct Saga {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Presence {
-    /// Silence after which a host is UNREACHABLE: it gets no new devices.
+    /// Silence after which a host is UNREACHABLE: it gets no new devices. Hosts are heard every 10 s.
     pub seconds: u64,
-    /// Silence after which it is LOST, and its devices too. Nothing is given up before an operator says `forget`. Not less than `seconds`.
+    /// Silence after which it is LOST. Its devices stay as they were last heard of, and nothing is given up before an operator says `forget`. Not less than `seconds`.
     pub lost_after_seconds: u64,
 }
 
@@ -247,7 +247,7 @@ impl Config {
             ("saga.stop_timeout_seconds", saga.stop_timeout_seconds, 1, 86_400),
             ("saga.reboot_timeout_seconds", saga.reboot_timeout_seconds, 1, 86_400),
             ("saga.reset_timeout_seconds", saga.reset_timeout_seconds, 1, 86_400),
-            ("presence.seconds", presence.seconds, 5, 3600),
+            ("presence.seconds", presence.seconds, 30, 3600),
             ("presence.lost_after_seconds", presence.lost_after_seconds, presence.seconds, 604_800),
             ("quota.default_max_devices", quota.default_max_devices, 0, 1 << 53),
         ]
@@ -336,6 +336,7 @@ mod tests {
             (("MQTT__CERT_FILE", "/x"), "mqtt.cert_file", "key_file"),
             (("MQTT__PASSWORD", "x"), "mqtt.password", "username"),
             (("SAGA__RETRIES", "101"), "saga.retries", "0 to 100"),
+            (("PRESENCE__SECONDS", "29"), "presence.seconds", "30"),
             (("PRESENCE__LOST_AFTER_SECONDS", "1"), "presence.lost_after_seconds", "30"),
             (("SAGA__RETRY", "1"), "saga.retry", "unknown"),
             (("QUOTA__DEFAULT_MAX_DEVICES", "many"), "quota.default_max_devices", "invalid"),

@@ -15,7 +15,7 @@
 //! | [`answer`] [`problem`] | the two shapes of an answer |
 //! | [`body`] [`page`] | what comes in: bodies, queries, windows of lists |
 //! | [`idempotency`] | calls that take effect once |
-//! | [`guard`] [`server`] | what stands around every call, and around every connection |
+//! | [`guard`] [`server`] `connection` | what stands around every call, and around every connection |
 //! | [`openapi`] | the description of all of it |
 //!
 //! Nothing is decided here: orders are accepted by [`crate::order`], sagas moved by the
@@ -23,6 +23,7 @@
 
 pub mod answer;
 pub mod body;
+mod connection;
 pub mod device_view;
 pub mod devices;
 pub mod devices_batch;

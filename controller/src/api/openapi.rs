@@ -154,12 +154,22 @@ impl Modify for Common {
             let sends = sends.into_iter().chain([(&mut item.post, true), (&mut item.put, true)]);
             for (operation, sends) in sends {
                 if let Some(operation) = operation {
+                    let sends = sends || takes_a_key(operation);
                     refuse(operation, path.contains('{'), sends);
                     shape(operation);
                 }
             }
         }
     }
+}
+
+/// Whether it takes effect once: then its body is read too, whatever the method.
+fn takes_a_key(operation: &Operation) -> bool {
+    let parameters = operation.parameters.iter().flatten();
+    parameters.into_iter().any(|parameter| match parameter {
+        RefOr::T(parameter) => parameter.name == "Idempotency-Key",
+        RefOr::Ref(_) => false,
+    })
 }
 
 /// The statuses of refusals, unless the call describes one by itself.

@@ -1,5 +1,6 @@
 //! The connections: loopback only, so many at a time, ended in order.
 
+use super::connection::{Connection, REST};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -114,7 +115,8 @@ async fn converse(stream: TcpStream, router: Router, mut ending: watch::Receiver
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
     let service = TowerToHyperService::new(router);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(Connection::new(stream, REST));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     // Also when the sender is gone.
     let end = async { _ = ending.wait_for(|ending| *ending).await };
     let result = tokio::select! {
