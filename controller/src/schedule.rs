@@ -3,7 +3,7 @@
 //! Deadlines of sagas need nothing here: the saga runner's timer is exact, and looks once
 //! a minute in any case.
 
-use crate::store::{Result, Store, Tx, event_outbox, idempotency, meta, recording, saga};
+use crate::store::{Result, Store, Tx, device, event_outbox, idempotency, meta, recording, saga};
 use phonefleet_link::retention::{self, Retention};
 use phonefleet_protocol::time::{Clock, Timestamp};
 use phonefleet_store::damage::is_damage;
@@ -27,6 +27,8 @@ const CHUNK: u32 = 500;
 pub struct Keep {
     /// Ended sagas with their stories. Default 30 days.
     pub sagas: Duration,
+    /// Devices that are gone, and confirmed to be. Default 30 days, as their last saga.
+    pub devices: Duration,
     /// Answers to idempotency keys. Default 24 h.
     pub answers: Duration,
     /// Events for subscribers. Default 7 days.
@@ -40,6 +42,7 @@ impl Default for Keep {
     fn default() -> Self {
         Self {
             sagas: Duration::from_hours(30 * 24),
+            devices: Duration::from_hours(30 * 24),
             answers: Duration::from_hours(24),
             events: Duration::from_hours(7 * 24),
             recordings: Duration::from_hours(30 * 24),
@@ -92,8 +95,9 @@ pub async fn prune_once(
     keep: Keep,
     now: Timestamp,
 ) -> std::result::Result<usize, WriteError<rusqlite::Error>> {
-    let work: [(Pruning, Duration); 5] = [
+    let work: [(Pruning, Duration); 6] = [
         (|tx, before, chunk| saga::prune(tx, before, chunk), keep.sagas),
+        (|tx, before, chunk| device::prune(tx, before, chunk), keep.devices),
         (|tx, before, chunk| idempotency::prune(tx, before, chunk), keep.answers),
         (|tx, before, chunk| event_outbox::prune(tx, before, chunk), keep.events),
         (|tx, before, chunk| recording::prune(tx, before, chunk), keep.recordings),

@@ -1,5 +1,9 @@
 //! Devices as rows: what they shall be, what was answered, what the host knows.
 
+mod list;
+
+pub use list::{Filter, count_by_status, page, ports, prune};
+
 use super::{Result, json, unreadable};
 use phonefleet_protocol::desired::{DesiredDevice, QuestionId, Wish};
 use phonefleet_protocol::event::Outcome;
@@ -221,38 +225,6 @@ pub fn newest_saga(connection: &Connection, device: DeviceId) -> Result<Option<S
     found.flatten().map(|id| id.parse().map_err(unreadable)).transpose()
 }
 
-/// Which living devices a list wants.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Of this user.
-    pub user_id: Option<UserId>,
-    /// On this host.
-    pub host_id: Option<HostId>,
-    /// With this status.
-    pub status: Option<Status>,
-}
-
-/// Living devices behind `after`, by id.
-pub fn page(connection: &Connection, filter: &Filter, after: &str, limit: u32) -> Result<Vec<DeviceRow>> {
-    connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM device WHERE device_id > ?1 AND deleted_at IS NULL
-                AND (?2 IS NULL OR user_id = ?2) AND (?3 IS NULL OR host_id = ?3) AND (?4 IS NULL OR status = ?4)
-             ORDER BY device_id LIMIT ?5"
-        ))?
-        .query_map(
-            params![
-                after,
-                filter.user_id.as_ref().map(UserId::as_str),
-                filter.host_id.as_ref().map(HostId::as_str),
-                filter.status.map(Status::name),
-                limit
-            ],
-            read,
-        )?
-        .collect()
-}
-
 /// Whether the user has a living device of that name.
 pub fn name_taken(connection: &Connection, user: &UserId, name: &str) -> Result<bool> {
     connection
@@ -366,26 +338,5 @@ pub fn wanted_on(connection: &Connection, host: &HostId) -> Result<Vec<DeviceRow
              ORDER BY device_id"
         ))?
         .query_map([host.as_str()], read)?
-        .collect()
-}
-
-/// Leased ports as the controller knows them: `(host, device, ports)`.
-pub fn ports(connection: &Connection, host: Option<&HostId>) -> Result<Vec<(String, String, Ports)>> {
-    connection
-        .prepare_cached(
-            "SELECT host_id, device_id, adb_port, webrtc_port FROM device
-             WHERE adb_port IS NOT NULL AND (?1 IS NULL OR host_id = ?1) ORDER BY host_id, adb_port",
-        )?
-        .query_map([host.map(HostId::as_str)], |row| {
-            Ok((row.get(0)?, row.get(1)?, Ports { adb: row.get(2)?, webrtc: row.get(3)? }))
-        })?
-        .collect()
-}
-
-/// How many living devices have each status.
-pub fn count_by_status(connection: &Connection) -> Result<Vec<(String, u64)>> {
-    connection
-        .prepare_cached("SELECT status, count(*) FROM device WHERE deleted_at IS NULL GROUP BY status")?
-        .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?
         .collect()
 }

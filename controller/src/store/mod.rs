@@ -58,6 +58,11 @@ pub const SCHEMA: Schema = Schema {
             name: "0007_totals",
             sql: include_str!("../../../migrations/controller/0007_totals.sql"),
         },
+        Migration {
+            number: 8,
+            name: "0008_lists",
+            sql: include_str!("../../../migrations/controller/0008_lists.sql"),
+        },
     ],
 };
 

@@ -1,5 +1,9 @@
 //! Sagas and their history as rows.
 
+mod list;
+
+pub use list::page;
+
 use super::{Result, unreadable};
 use phonefleet_protocol::id::{DeviceId, HostId, SagaId};
 use phonefleet_protocol::time::Timestamp;
@@ -331,23 +335,6 @@ pub fn events(connection: &Connection, saga: &SagaId, after: u32, limit: u32) ->
                 detail: row.get(4)?,
             })
         })?
-        .collect()
-}
-
-/// Sagas behind `after`, by id, which is by age.
-pub fn page(
-    connection: &Connection,
-    saga_type: Option<&str>,
-    status: Option<SagaStatus>,
-    after: &str,
-    limit: u32,
-) -> Result<Vec<SagaRow>> {
-    connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM saga_state WHERE saga_id > ?1 AND (?2 IS NULL OR type = ?2)
-                AND (?3 IS NULL OR status = ?3) ORDER BY saga_id LIMIT ?4"
-        ))?
-        .query_map(params![after, saga_type, status.map(SagaStatus::name), limit], read)?
         .collect()
 }
 

@@ -68,6 +68,11 @@ async fn the_description_names_every_call_and_each_is_there() {
             assert!(!["NOT_FOUND", "METHOD_NOT_ALLOWED"].contains(&code), "{method} {path}: {json}");
         }
     }
+    // Its body is read, as those of POST are.
+    let deletion = &document["paths"]["/recordings/{id}"]["delete"]["responses"];
+    for status in ["408", "409", "413", "415", "422"] {
+        assert!(deletion.get(status).is_some(), "{status} is not in {deletion}");
+    }
     let names: Vec<_> = document["paths"]
         .as_object()
         .unwrap()
@@ -104,6 +109,7 @@ async fn the_description_names_every_call_and_each_is_there() {
         "get /sagas/{id}",
         "get /sagas/{id}/events",
         "post /sagas/{id}/resume",
+        "post /sagas/{id}/abandon",
         "post /sagas/{id}/compensate",
         "get /quotas/{userId}",
         "put /quotas/{userId}",
@@ -242,4 +248,38 @@ async fn what_is_old_enough_goes() {
     assert_eq!(fixture.count("SELECT count(*) FROM event_outbox").await, events - 1);
     assert_eq!(fixture.count("SELECT count(*) FROM saga_state").await, 1);
     assert_eq!(fixture.get(&format!("/sagas/{unfinished}")).await.status, 200);
+}
+
+/// A device that is gone is history for as long as its saga, and for ever while its host has not
+/// confirmed it or something works on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_that_are_gone_for_sure_are_forgotten() {
+    let fixture = Fixture::new().await;
+    let mut ids = Vec::new();
+    for name in ["living", "gone", "young", "unconfirmed", "told", "busy"] {
+        ids.push(fixture.order(name, name).await.0);
+        if name == "told" {
+            fixture.sql("UPDATE saga_state SET status = 'COMPLETED', ended_at = 1, due_at = NULL").await;
+        }
+    }
+    fixture
+        .sql(
+            "UPDATE device SET command_seq = NULL, command_dirty = 0, phase = 'absent';
+             UPDATE device SET deleted_at = 5 WHERE name <> 'living';
+             UPDATE device SET deleted_at = unixepoch() * 1000 WHERE name = 'young';
+             UPDATE device SET phase = 'running' WHERE name = 'unconfirmed';
+             UPDATE device SET command_seq = 7 WHERE name = 'told';",
+        )
+        .await;
+    schedule::prune_once(&fixture.store, Keep::default(), SystemClock.now()).await.unwrap();
+    let mut left = Vec::new();
+    for (id, name) in ids.iter().zip(["living", "gone", "young", "unconfirmed", "told", "busy"]) {
+        if fixture.get(&format!("/devices/{id}")).await.status == 200 {
+            left.push(name);
+        }
+    }
+    assert_eq!(left, ["living", "young", "unconfirmed", "told", "busy"]);
+    fixture.sql("UPDATE saga_state SET status = 'COMPLETED', ended_at = 1, due_at = NULL").await;
+    let removed = schedule::prune_once(&fixture.store, Keep::default(), SystemClock.now()).await.unwrap();
+    assert_eq!(removed, 1 + 1, "the saga, and its device");
 }
