@@ -31,7 +31,7 @@ const HOSTS: u64 = 50;
 /// Users whose devices they are.
 pub const USERS: u64 = 100;
 /// What was ordered must run by then.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// What is there before the first order.
 #[derive(Clone, Copy)]
