@@ -1,4 +1,4 @@
-//! Deletes acknowledged rows that are too old, or too many.
+//! Deletes acknowledged rows that are too old, or too many, and what was put aside long ago.
 //!
 //! What the peer has committed is kept for a while, so that a peer restored from a backup
 //! can be replayed. It goes in small chunks, each a write job of its own: one large
@@ -7,7 +7,7 @@
 
 use phonefleet_protocol::time::{Clock, Timestamp};
 use phonefleet_store::stream_log::StreamLog;
-use phonefleet_store::{Store, Tx, WriteError, rusqlite};
+use phonefleet_store::{Store, Tx, WriteError, aside, rusqlite};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -16,6 +16,10 @@ use tokio::time::{MissedTickBehavior, interval};
 const ROUND: Duration = Duration::from_mins(1);
 /// Rows of one write job.
 const CHUNK: u32 = 500;
+/// How long refused items, and items of kinds that nobody knew, are kept for somebody to look.
+const ASIDE_KEEP: Duration = Duration::from_hours(30 * 24);
+/// How many of each, at most.
+const ASIDE_MOST: u32 = 10_000;
 
 /// How long acknowledged rows are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +66,11 @@ pub async fn prune_once<N: Send + 'static>(
     retention: Retention,
     now: Timestamp,
 ) -> Result<u64, WriteError<rusqlite::Error>> {
-    let keep = i64::try_from(retention.keep.as_millis()).unwrap_or(i64::MAX);
-    let old = Timestamp(now.0.saturating_sub(keep));
+    let before = |keep: Duration| {
+        let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        Timestamp(now.0.saturating_sub(keep))
+    };
+    let (old, old_aside) = (before(retention.keep), before(ASIDE_KEEP));
     let logs = store.write(|tx: &mut Tx<'_, N>| logs(tx)).await?;
     let mut deleted = 0;
     for log in logs {
@@ -82,7 +89,13 @@ pub async fn prune_once<N: Send + 'static>(
             }
         }
     }
-    Ok(deleted)
+    loop {
+        let job = move |tx: &mut Tx<'_, N>| aside::prune(tx, old_aside, ASIDE_MOST, CHUNK);
+        match store.write(job).await? {
+            0 => return Ok(deleted),
+            rows => deleted += rows,
+        }
+    }
 }
 
 fn logs(connection: &rusqlite::Connection) -> Result<Vec<String>, rusqlite::Error> {

@@ -17,12 +17,14 @@
 //! | [`ballast`] | room that is kept for a full disk |
 //! | [`damage`] | a damaged database is set aside |
 //! | [`migration`] | opening, locking and upgrading a database |
+//! | [`aside`] | bounds of what was put aside |
 //! | [`stream_log`], `tail` | the tables of the reliable stream: log, cursor, dead letters |
 //!
 //! Jobs are pure: they touch the transaction and nothing else, because a batch may be
 //! run again. What must happen after the commit is a notice. The store runs on a thread
 //! of its own, or inline in the caller for simulations on virtual time.
 
+pub mod aside;
 pub mod ballast;
 mod connection;
 pub mod damage;

@@ -318,6 +318,7 @@ pub fn set_cursor(
                 "INSERT OR IGNORE INTO inbox_retired(peer, epoch, retired_at) VALUES (?1, ?2, ?3)",
             )?
             .execute(params![peer, epoch.0 as i64, now.0])?;
+        crate::aside::prune_retired(connection, peer)?;
     }
     Ok(())
 }

@@ -195,8 +195,8 @@ impl Engine {
         };
         match outcome {
             StepOutcome::Done => Self::step_done(tx, definition, &mut saga, now),
-            StepOutcome::Wait(what) => wait(tx, &mut saga, what, None, now),
-            StepOutcome::WaitUntil(what, until) => wait(tx, &mut saga, what, Some(until), now),
+            StepOutcome::Wait(what) => self.wait(tx, &mut saga, what, None, now),
+            StepOutcome::WaitUntil(what, until) => self.wait(tx, &mut saga, what, Some(until), now),
             StepOutcome::Retry(why) => self.step_failed(tx, definition, &mut saga, now, &why, true),
             StepOutcome::Failed(why) => self.step_failed(tx, definition, &mut saga, now, &why, false),
         }
@@ -277,12 +277,48 @@ impl Engine {
                 step: definition.steps[saga.step_index as usize].name,
                 compensated: false,
             });
+            if self.is_told(tx, saga, "retry", &why.to_string())? {
+                return rest(tx, saga, now);
+            }
             return finish(tx, saga, now, "retry", Some(why.to_string()));
         }
         if persists {
             return attention(tx, saga, why.to_string(), now);
         }
         turn(tx, definition, saga, Cause::Failed, why.to_string(), now)
+    }
+
+    /// Lets a saga wait, by name, for its deadline at most; `until` makes it look earlier.
+    fn wait(
+        &self,
+        tx: &mut Tx<'_>,
+        saga: &mut SagaRow,
+        what: &'static str,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Next> {
+        let waited = saga.wait_reason.as_deref() == Some(what);
+        saga.wait_reason = Some(what.to_owned());
+        let deadline = saga.timeout_at.filter(|_| saga.status == SagaStatus::Running);
+        saga.due_at = deadline.into_iter().chain(until).min();
+        if waited || self.is_told(tx, saga, "waits", what)? {
+            return rest(tx, saga, now);
+        }
+        finish(tx, saga, now, "waits", Some(what.to_owned()))
+    }
+
+    /// Whether the end of its story says so already: what is retried for as long as it takes goes
+    /// round in circles, and only the first rounds are written down.
+    fn is_told(&self, tx: &Tx<'_>, saga: &SagaRow, kind: &str, detail: &str) -> Result<bool> {
+        if saga.retry_count <= self.retry.retries {
+            return Ok(false);
+        }
+        let last = table::events(tx, &saga.saga_id, saga.event_count.saturating_sub(2), 2)?;
+        let circles = |line: &SagaEvent| {
+            line.step == saga.current_step && matches!(line.kind.as_str(), "retry" | "waits")
+        };
+        let says = |line: &SagaEvent| line.kind == kind && line.detail.as_deref() == Some(detail);
+        Ok(last.iter().all(circles) && last.iter().any(says))
     }
 
     /// Lets a saga look again, because something that it may wait for has happened outside
@@ -346,27 +382,6 @@ fn call(
     is_retry: bool,
 ) -> Result<StepOutcome> {
     function(&mut StepContext { tx, now, saga, is_retry })
-}
-
-/// Lets a saga wait, by name, for its deadline at most; `until` makes it look earlier.
-fn wait(
-    tx: &mut Tx<'_>,
-    saga: &mut SagaRow,
-    what: &'static str,
-    until: Option<Timestamp>,
-    now: Timestamp,
-) -> Result<Next> {
-    let told = saga.wait_reason.as_deref() == Some(what);
-    saga.wait_reason = Some(what.to_owned());
-    let deadline = saga.timeout_at.filter(|_| saga.status == SagaStatus::Running);
-    saga.due_at = deadline.into_iter().chain(until).min();
-    if told {
-        saga.updated_at = now;
-        table::update(tx, saga)?;
-        announce_due(tx, saga);
-        return Ok(Next::Rests);
-    }
-    finish(tx, saga, now, "waits", Some(what.to_owned()))
 }
 
 /// Turns a running saga round, or ends it where nothing can be undone.
@@ -454,6 +469,14 @@ fn attention(tx: &mut Tx<'_>, saga: &mut SagaRow, why: String, now: Timestamp) -
     finish(tx, saga, now, "attention", Some(why))
 }
 
+/// Writes the saga back, without a line in its story.
+fn rest(tx: &mut Tx<'_>, saga: &mut SagaRow, now: Timestamp) -> Result<Next> {
+    saga.updated_at = now;
+    table::update(tx, saga)?;
+    announce_due(tx, saga);
+    Ok(Next::Rests)
+}
+
 /// Records what happened and writes the saga back.
 fn finish(
     tx: &mut Tx<'_>,
@@ -463,10 +486,7 @@ fn finish(
     detail: Option<String>,
 ) -> Result<Next> {
     record(tx, saga, now, kind, detail)?;
-    saga.updated_at = now;
-    table::update(tx, saga)?;
-    announce_due(tx, saga);
-    Ok(Next::Rests)
+    rest(tx, saga, now)
 }
 
 fn announce_due(tx: &mut Tx<'_>, saga: &SagaRow) {

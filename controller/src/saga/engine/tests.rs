@@ -45,6 +45,17 @@ fn retries(context: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
     Ok(StepOutcome::Retry(Reason::new("BUSY", "not now")))
 }
 
+/// As a step whose host answers each try the same.
+fn busy(context: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
+    note(context, "x");
+    Ok(if context.is_retry {
+        let soon = context.now.after(Duration::from_secs(1));
+        StepOutcome::WaitUntil("GODOT", soon)
+    } else {
+        StepOutcome::Retry(Reason::new("BUSY", "not now"))
+    })
+}
+
 fn fails(_: &mut StepContext<'_, '_>) -> Result<StepOutcome> {
     Ok(StepOutcome::Failed(Reason::new("BROKEN", "never")))
 }
@@ -99,6 +110,7 @@ static WAITS: Definition =
 static PANICS: Definition =
     saga("PANICS", &[step("A", panics)], Some(Duration::from_secs(60)), OnFailure::TurnRound);
 static PERSISTS: Definition = saga("PERSISTS", &[step("A", fails)], None, OnFailure::Persist);
+static NEVER_IDLE: Definition = saga("NEVER_IDLE", &[step("A", busy)], None, OnFailure::Persist);
 static REPAIRED: Definition =
     saga("REPAIRED", &[step("A", fails_until_tried_again)], None, OnFailure::Persist);
 static STUCK_BACK: Definition = saga(
@@ -116,8 +128,19 @@ static PLAIN: Definition = saga(
 );
 static NEWER: Definition = Definition { version: 2, ..GOOD };
 
-const REGISTRY: Registry =
-    Registry(&[&GOOD, &RETRIES, &FAILS, &WAITS, &PANICS, &PERSISTS, &PLAIN, &REPAIRED, &STUCK_BACK, &COMES]);
+const REGISTRY: Registry = Registry(&[
+    &GOOD,
+    &RETRIES,
+    &FAILS,
+    &WAITS,
+    &PANICS,
+    &PERSISTS,
+    &PLAIN,
+    &REPAIRED,
+    &STUCK_BACK,
+    &COMES,
+    &NEVER_IDLE,
+]);
 const ENGINE: Engine = Engine {
     registry: REGISTRY,
     retry: RetryPolicy {
@@ -213,6 +236,18 @@ async fn a_good_saga_completes_and_tells_its_story() {
     assert_eq!(row.due_at, None);
     assert_eq!(world.story(&saga).await, "started A, done A, done B, ended B");
     assert_eq!(world.ends.lock().unwrap()[0].result, "completed");
+}
+
+/// What goes on for as long as it takes does not fill the database with the same lines.
+#[tokio::test(start_paused = true)]
+async fn a_story_that_goes_round_in_circles_is_told_once() {
+    let world = World::new();
+    let saga = world.start(&NEVER_IDLE, "s").await;
+    let row = world.until(&saga, |row| row.retry_count == 20).await;
+    assert!(row.state.len() > 2 * 2 * 18, "it is tried all the same: {}", row.state);
+    let round = "retry A, waits A";
+    assert_eq!(world.story(&saga).await, format!("started A, {round}, {round}, {round}"));
+    assert_eq!(row.event_count, 7);
 }
 
 #[tokio::test(start_paused = true)]
