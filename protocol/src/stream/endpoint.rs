@@ -261,6 +261,11 @@ impl Endpoint {
             self.refuse_hellos_from = now + GO_BACK_MOST;
             self.refuse = Some(epoch);
         }
+        self.ask_later_who_is_there(now);
+    }
+
+    /// An unsettled hello, which whoever is there answers with one of its own.
+    fn ask_later_who_is_there(&mut self, now: Duration) {
         if self.hello.is_none() {
             self.heard = false;
             self.hello = Some(Due { at: now + GO_BACK_MOST, wait: Some(GO_BACK_MOST) });
@@ -301,6 +306,9 @@ impl Endpoint {
                 durable.set_cursor(end, leaves)?;
                 if leaves.is_some() {
                     notices.push(Notice::PeerForked { epoch: frame.epoch });
+                    // Perhaps a twin's: then whose log was left has nothing to send that would be
+                    // refused, and no reason to say hello.
+                    self.ask_later_who_is_there(now);
                 }
                 self.cursor = Some(end);
                 self.ack_due = true;

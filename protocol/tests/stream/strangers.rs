@@ -1,7 +1,7 @@
 //! Hellos of somebody who can never be the peer, while the peer is there and while it is not.
 
 use phonefleet_protocol::stream::durable::LogRead;
-use phonefleet_protocol::stream::message::{Introduction, PROTOCOL, Versions};
+use phonefleet_protocol::stream::message::{Frame, Introduction, PROTOCOL, Versions};
 use phonefleet_protocol::stream::sender::Regression;
 use phonefleet_protocol::stream::{
     Admission, Chain, Durable, Endpoint, Epoch, ForkCause, Hello, LogHead, Message, Notice, Position,
@@ -15,6 +15,7 @@ const NOW: Duration = Duration::from_secs(5);
 /// An empty log; welcome is whoever names `host`, and has conflicts when told so.
 struct Empty {
     conflict: bool,
+    cursor: Option<Position>,
 }
 
 impl LogRead for Empty {
@@ -35,7 +36,7 @@ impl LogRead for Empty {
 
 impl Durable for Empty {
     fn cursor(&mut self) -> Result<Option<Position>, Infallible> {
-        Ok(None)
+        Ok(self.cursor)
     }
 
     fn is_retired(&mut self, _epoch: Epoch) -> Result<bool, Infallible> {
@@ -97,7 +98,7 @@ fn endpoint() -> Endpoint {
 }
 
 fn hear(endpoint: &mut Endpoint, message: &Message, conflict: bool) -> Vec<Notice> {
-    endpoint.handle(NOW, message, &mut Empty { conflict }).expect("nothing that fails")
+    endpoint.handle(NOW, message, &mut Empty { conflict, cursor: None }).expect("nothing that fails")
 }
 
 /// The two ways to be a stranger.
@@ -110,7 +111,7 @@ fn a_stranger_cuts_nobody_off() {
     let mut endpoint = endpoint();
     hear(&mut endpoint, &hello(2, "host", PROTOCOL), false);
     assert!(endpoint.is_open());
-    while endpoint.poll(NOW, &mut Empty { conflict: false }).unwrap().is_some() {}
+    while endpoint.poll(NOW, &mut Empty { conflict: false, cursor: None }).unwrap().is_some() {}
     let deadline = endpoint.deadline();
     for stranger in strangers() {
         for _ in 0..10 {
@@ -118,7 +119,7 @@ fn a_stranger_cuts_nobody_off() {
             assert!(matches!(&notices[..], [Notice::Refused(_)]), "{notices:?}");
             assert!(endpoint.is_open(), "cut off");
             // It is not answered either.
-            assert!(endpoint.poll(NOW, &mut Empty { conflict: false }).unwrap().is_none());
+            assert!(endpoint.poll(NOW, &mut Empty { conflict: false, cursor: None }).unwrap().is_none());
             assert_eq!(endpoint.deadline(), deadline);
         }
     }
@@ -169,4 +170,36 @@ fn a_conflict_closes() {
     hear(&mut turned, &hello(2, "host", PROTOCOL), false);
     hear(&mut turned, &hello(2, "other", PROTOCOL), false);
     assert!(!turned.is_open());
+}
+
+/// A twin that was silent by then left the host with a log that nobody read, and without a word.
+#[test]
+fn whose_log_was_left_is_asked_who_it_is() {
+    let mut endpoint = endpoint();
+    let mut nobody = Empty { conflict: false, cursor: None };
+    hear(&mut endpoint, &hello(2, "host", PROTOCOL), false);
+    let Message::Hello(mut settled) = hello(2, "host", PROTOCOL) else { unreachable!() };
+    (settled.settled, settled.answers) = (true, Some(Epoch(1)));
+    hear(&mut endpoint, &Message::Hello(settled), false);
+    while endpoint.poll(NOW, &mut nobody).unwrap().is_some() {}
+    assert_eq!(endpoint.deadline(), None, "nothing is left to be said");
+
+    let (left, taken) = (Epoch(8), Epoch(9));
+    let frame = Frame {
+        epoch: taken,
+        first: 1,
+        chain: Chain::genesis(taken),
+        ack: None,
+        resend: false,
+        refused: None,
+        items: vec![RawValue::from_string("1".to_owned()).unwrap()],
+    };
+    let cursor = Some(Position { epoch: left, through: 0, chain: Chain::genesis(left) });
+    let mut other = Empty { conflict: false, cursor };
+    let notices = endpoint.handle(NOW, &Message::Frame(frame), &mut other).unwrap();
+    assert!(matches!(&notices[..], [Notice::PeerForked { .. }]), "{notices:?}");
+    while endpoint.poll(NOW, &mut nobody).unwrap().is_some() {}
+    let asks = endpoint.deadline().expect("it asks who is there");
+    let said = endpoint.poll(asks, &mut nobody).unwrap();
+    assert!(matches!(said, Some(Message::Hello(hello)) if !hello.settled));
 }
