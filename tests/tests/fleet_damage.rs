@@ -145,3 +145,26 @@ async fn a_database_that_is_lost_while_the_engine_is_away_costs_no_phone_its_por
     }
     fleet.until_clean().await;
 }
+
+/// A reset had not removed the data before it yet, and nobody remembers that it was one.
+#[tokio::test(start_paused = true)]
+async fn data_of_before_a_reset_is_removed_though_the_database_was_lost() {
+    let fleet = Fleet::start(1).await;
+    let host = &fleet.hosts[0];
+    let order = fleet.create("one", spec(&[])).await;
+    assert_eq!(fleet.ended(&order.saga_id).await.status, SagaStatus::Completed);
+    let phone = order.device.device_id;
+    let reset = fleet.verb(phone, Verb::Reset).await;
+    assert_eq!(fleet.ended(&reset.saga_id).await.status, SagaStatus::Completed);
+    let starts = host.machine.starts(phone);
+    host.agent.stop();
+    sleep(Duration::from_secs(2)).await;
+    host.machine.put_data_back(phone, 0);
+    Damage::Gone.befall(&host.agent.database);
+    host.agent.release();
+    fleet.until("the old data is gone", || async { host.machine.data() == [(phone, 1)] }).await;
+    assert_eq!(host.machine.starts(phone), starts, "the phone runs on");
+    let deletion = fleet.verb(phone, Verb::Delete).await;
+    assert_eq!(fleet.ended(&deletion.saga_id).await.status, SagaStatus::Completed);
+    fleet.until_clean().await;
+}

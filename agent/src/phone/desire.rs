@@ -89,10 +89,10 @@ fn standing(row: &DeviceRow, desired: &DesiredDevice) -> Standing {
 fn replaced(row: DeviceRow, desired: &DesiredDevice) -> DeviceRow {
     let mut asked = desired.clone();
     if row.found {
-        // It runs as it is: that is no reboot and no reset that was asked for.
+        // It runs as it is: that is no reboot that was asked for. Whether a reset left older data
+        // is not known here, so that is looked for.
         return DeviceRow {
             applied_boot_count: asked.boot_count,
-            applied_data_epoch: asked.data_epoch,
             desired: asked,
             found: false,
             parked: false,

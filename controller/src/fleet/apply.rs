@@ -153,13 +153,20 @@ fn is_overtaken(
     })
 }
 
+const HOST_AHEAD: &str = "HOST_AHEAD";
+
+/// Whether a reset or reboot failed because its host had overtaken it.
+pub fn is_host_ahead(answer: &Outcome) -> bool {
+    matches!(answer, Outcome::Failed { reason, .. } if reason.code == HOST_AHEAD)
+}
+
 /// Nobody can tell whether it was ordered before the backup, and is long done, or after it.
 /// Data is not erased on a guess: whoever ordered it hears so, and orders again.
 fn overtaken(device: &mut DeviceRow) {
     let text = "the host has done resets or reboots that this controller, restored from a backup, did not know of; \
         nothing was done: order it again";
     device.answered = (device.generation, device.attempt);
-    device.answer = Some(Outcome::Failed { reason: Reason::new("HOST_AHEAD", text), retryable: false });
+    device.answer = Some(Outcome::Failed { reason: Reason::new(HOST_AHEAD, text), retryable: false });
     if device.phase == Some(Phase::Running) {
         // It was to stop for the reset only.
         device.wish = Wish::Running;

@@ -2,6 +2,7 @@
 
 use super::definition::{StepContext, StepOutcome};
 use super::engine::Engine;
+use crate::fleet::apply::is_host_ahead;
 use crate::fleet::desire;
 use crate::quota;
 use crate::recording::finalize::device_is_gone;
@@ -138,6 +139,11 @@ pub fn set_status(context: &mut StepContext<'_, '_>, status: Option<Status>) -> 
         quota::release(context.tx, device.device_id, Some(Kind::Running))?;
     }
     device.status = status.unwrap_or_else(|| crate::fleet::apply::status_of(&device));
+    if device.current_answer().is_some_and(is_host_ahead) {
+        // What the device is to be from here on has to be known above the host's numbers: it
+        // calls this outdated, and is asked again.
+        desire::tell(context.tx, &mut device, context.now)?;
+    }
     table::update(context.tx, &device, context.now)?;
     announce(context, &device, "device.status")
 }
