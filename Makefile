@@ -101,7 +101,7 @@ SIMULATE := $(or $(CARGO_TARGET_DIR),target)/simulation/simulate
 test-simulation: ## only the simulated fleets: old failures, three minutes of seeds, every planted fault
 	$(SIMULATION)
 	$(SIMULATE) --regressions
-	$(SIMULATE) --seeds 1600 --within 180
+	$(SIMULATE) --seeds 2000 --within 180
 	$(SIMULATE) --mutants
 
 TIME ?= 60
