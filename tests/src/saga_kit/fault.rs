@@ -127,9 +127,9 @@ pub fn registry(raise: u32) -> Registry {
                 .steps
                 .iter()
                 .map(|step| Step {
-                    name: step.name,
                     execute: forward,
                     compensate: step.compensate.map(|_| -> StepFunction { back }),
+                    ..*step
                 })
                 .collect();
             let changed =

@@ -2,7 +2,7 @@
 
 use crate::scenario::{Begun, Scenario};
 use phonefleet_controller::order::Verb;
-use phonefleet_controller::saga::{Definition, OnFailure};
+use phonefleet_controller::saga::{Definition, OnFailure, RetryPolicy};
 use phonefleet_controller::store::device::{DeviceRow, Status};
 use phonefleet_controller::store::saga::{Cause, SagaRow, SagaStatus};
 use phonefleet_tests::saga_kit::fault::{self, Direction, Fault, Place};
@@ -24,6 +24,7 @@ impl Expected {
     /// What `fault` at the step means. `waits_for`: what it waits for when all is well.
     pub fn of(definition: &Definition, fault: Fault, waits_for: Option<&str>) -> Self {
         let persists = definition.on_failure == OnFailure::Persist;
+        let retries = RetryPolicy::default().retries;
         let unknown = match definition.timeout {
             Some(_) => Self::Fails(Cause::Timeout),
             None => Self::Waits,
@@ -33,7 +34,7 @@ impl Expected {
             Fault::Panics | Fault::Unreadable => Self::Attention,
             Fault::HangsBefore | Fault::HangsAfter => unknown,
             Fault::FailsBefore | Fault::FailsAfter if persists => Self::Attention,
-            Fault::Retries(times) if times <= 3 || persists => Self::Completes,
+            Fault::Retries(times) if times <= retries || persists => Self::Completes,
             Fault::FailsBefore | Fault::FailsAfter | Fault::Retries(_) => Self::Fails(Cause::Failed),
             Fault::HostDeaf | Fault::HostMute if matches!(waits_for, Some("HOST_ANSWER" | "ACTIVE_SAGA")) => {
                 unknown
@@ -43,7 +44,7 @@ impl Expected {
             _ if waits_for != Some("HOST_ANSWER") => Self::Completes,
             Fault::HostDeaf | Fault::HostMute => unknown,
             Fault::HostRefuses if persists => Self::Attention,
-            Fault::HostRetries(times) if times <= 3 || persists => Self::Completes,
+            Fault::HostRetries(times) if times <= retries || persists => Self::Completes,
             Fault::HostRefuses | Fault::HostRetries(_) => Self::Fails(Cause::Failed),
         }
     }
