@@ -116,7 +116,11 @@ pub struct SagaBatch {
 #[schema(as = Abandonment)]
 pub struct AbandonBody {
     /// What an operator wants to be read in its story later, without control characters.
-    #[schema(min_length = 1, max_length = 500)]
+    #[schema(
+        min_length = 1,
+        max_length = 500,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*[^\s\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069][^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*$"
+    )]
     reason: String,
 }
 
