@@ -128,7 +128,8 @@ impl AbandonBody {
     /// The reason, as it is written down.
     fn reason(self) -> Result<String, Problem> {
         let reason = self.reason.trim();
-        if reason.is_empty() || reason.chars().count() > REASON_CHARACTERS || reason.chars().any(deceives) {
+        let given = &self.reason;
+        if reason.is_empty() || given.chars().count() > REASON_CHARACTERS || given.chars().any(deceives) {
             let detail = format!(
                 "reason must have 1 to {REASON_CHARACTERS} characters, without control characters and changes \
                  of the writing direction"
