@@ -41,7 +41,7 @@ use phonefleet_protocol::stream::sender::Regression;
 use phonefleet_protocol::time::{Clock, Timestamp};
 use phonefleet_protocol::topic::Channel;
 use phonefleet_service::Proof;
-use phonefleet_store::damage::is_damage;
+use phonefleet_store::damage::{is_damage, look};
 use phonefleet_store::stream_log::EVENT_OUTBOX;
 use phonefleet_store::{ReadError, Store, WriteError, rusqlite};
 use std::collections::BTreeMap;
@@ -393,14 +393,14 @@ async fn watch_store(store: &Store<Notice>, board: &Board) -> Ended {
         if let Err(error @ (WriteError::Closed | WriteError::Unknown(_))) = written {
             return Err(store_failed(&error));
         }
-        match store.read(|connection| meta::get(connection, meta::FLEET)).await {
+        match store.read(look).await {
             Err(ReadError::Sqlite(error)) if is_damage(&error) => return Err(store_failed(&error)),
             Err(error) => board.missing(Part::Store, format!("the database cannot be read: {error}")),
-            Ok(_) if store.is_short_of_room() => {
+            Ok(()) if store.is_short_of_room() => {
                 let text = "the disk of `state_dir` is full: make room; no new phones meanwhile";
                 board.missing(Part::Store, text);
             }
-            Ok(_) => board.ready(Part::Store, ""),
+            Ok(()) => board.ready(Part::Store, ""),
         }
         tokio::time::sleep(STORE_LOOK).await;
     }

@@ -3,10 +3,10 @@
 //! Deadlines of sagas need nothing here: the saga runner's timer is exact, and looks once
 //! a minute in any case.
 
-use crate::store::{Result, Store, Tx, device, event_outbox, idempotency, meta, recording, saga};
+use crate::store::{Result, Store, Tx, device, event_outbox, idempotency, recording, saga};
 use phonefleet_link::retention::{self, Retention};
 use phonefleet_protocol::time::{Clock, Timestamp};
-use phonefleet_store::damage::is_damage;
+use phonefleet_store::damage::{is_damage, look};
 use phonefleet_store::stream_log::COMMAND_OUTBOX;
 use phonefleet_store::{ReadError, WriteError, rusqlite};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub async fn database_is_lost(store: Store) -> String {
         if let Err(error @ (WriteError::Closed | WriteError::Unknown(_))) = written {
             return error.to_string();
         }
-        if let Err(ReadError::Sqlite(error)) = store.read(meta::look).await
+        if let Err(ReadError::Sqlite(error)) = store.read(look).await
             && is_damage(&error)
         {
             return error.to_string();

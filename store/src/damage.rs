@@ -40,6 +40,24 @@ pub fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
 }
 
+/// Reads the first page of each table anew, and not from what this connection remembers: a
+/// database that somebody has written over would else go unnoticed for as long as that serves.
+///
+/// # Errors
+/// SQLite's; [`is_damage`] tells those that are for ever.
+pub fn look(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.execute_batch("PRAGMA shrink_memory")?;
+    let tables: Vec<String> = connection
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for table in tables {
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM \"{}\")", table.replace('"', "\"\""));
+        connection.query_row(&sql, [], |_| Ok(()))?;
+    }
+    Ok(())
+}
+
 /// The file that a database is in: another one may take its name, or none.
 pub(crate) struct Place {
     path: PathBuf,
@@ -141,6 +159,23 @@ mod tests {
                  INSERT INTO t SELECT 'row ' || x FROM n;",
             )
             .unwrap();
+    }
+
+    #[test]
+    fn what_was_written_over_is_seen_though_it_is_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        database(&path);
+        let connection = Connection::open(&path).unwrap();
+        let read = || connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
+        let rows = read().unwrap();
+        look(&connection).unwrap();
+        assert_eq!(read(), Ok(rows));
+        let length = fs::metadata(&path).unwrap().len();
+        let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        io::Write::write_all(&mut file, &vec![0x5a; length as usize]).unwrap();
+        assert_eq!(read(), Ok(rows), "it remembers");
+        assert!(look(&connection).is_err_and(|error| is_damage(&error)));
     }
 
     #[test]

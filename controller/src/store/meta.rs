@@ -15,8 +15,3 @@ pub fn fleet_id(connection: &Connection, fresh: &FleetId) -> Result<FleetId> {
     connection.execute("INSERT INTO meta(key, value) VALUES ('fleet_id', ?1)", [fresh.as_str()])?;
     Ok(fresh.clone())
 }
-
-/// Reads a little, to learn whether that still goes.
-pub fn look(connection: &Connection) -> Result<()> {
-    connection.query_row("SELECT count(*) FROM meta", [], |_| Ok(()))
-}
